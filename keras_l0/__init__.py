@@ -1,0 +1,1 @@
+"""Keras 3 networks made small: regularization, pruning, sparse TFLite files."""

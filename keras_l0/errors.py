@@ -1,0 +1,29 @@
+"""One form for every error: argument, expected, received, what to do."""
+
+
+def invalid_argument(
+    argument: str, expected: str, received: object, advice: str = ""
+) -> ValueError:
+    """A ``ValueError`` that tells the argument, what was expected and what came.
+
+    Args:
+        argument: the argument's name, as the caller wrote it.
+        expected: what would have been accepted, without a full stop.
+        received: the value that came.
+        advice: a sentence on what to do, where it is not obvious.
+
+    Returns:
+        The error, to be raised.
+
+    Example:
+
+    >>> raise invalid_argument("sparsity", "a float in [0, 1)", 1.5)
+    Traceback (most recent call last):
+    ValueError: Invalid value for argument `sparsity`. Expected a float in [0, 1). \
+Received: sparsity=1.5
+    """
+    text = (
+        f"Invalid value for argument `{argument}`. Expected {expected}. "
+        f"Received: {argument}={received!r}"
+    )
+    return ValueError(f"{text}. {advice}" if advice else text)

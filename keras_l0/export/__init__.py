@@ -1,0 +1,1 @@
+"""From a Keras model to a TFLite file that is proven to run and to be right."""

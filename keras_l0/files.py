@@ -1,0 +1,52 @@
+"""Files that are written whole or not at all."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from keras_l0.errors import invalid_argument
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str], argument: str = "path") -> Iterator[Path]:
+    """Gives a temporary path beside ``path``, and renames it to ``path`` at the end.
+
+    A reader sees the older file or the new one, never a part. If the block raises,
+    the temporary file is removed and the older file is untouched. The temporary name
+    keeps the suffix, since Keras chooses the format by it.
+
+    Args:
+        path: the file to write. Its folder must exist.
+        argument: the argument's name in the error, for the caller's sake.
+
+    Raises:
+        ValueError: if ``path`` is a folder, or its folder is missing.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise invalid_argument(argument, "a file's path", str(target), "It is a folder.")
+    if not target.parent.is_dir():
+        raise invalid_argument(
+            argument, "a path in an existing folder", str(target), f"Make {target.parent} first."
+        )
+    temporary = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes ``data`` to ``path``, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes ``text`` to ``path`` in UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())

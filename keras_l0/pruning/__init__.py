@@ -1,0 +1,1 @@
+"""Which weights go, how many, when, and how they stay zero."""

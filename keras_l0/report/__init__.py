@@ -1,0 +1,1 @@
+"""What a model is made of, as tables, JSON and plots."""
