@@ -1,0 +1,197 @@
+"""Which weights of a model can be pruned."""
+
+import fnmatch
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from keras_l0.errors import invalid_argument
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight tensor of a layer; ``lineage`` leads from the model's layer down to it."""
+
+    variable: keras.Variable
+    lineage: tuple[keras.Layer, ...]
+
+    @property
+    def layer(self) -> keras.Layer:
+        """The layer that owns the variable."""
+        return self.lineage[-1]
+
+    @property
+    def path(self) -> str:
+        """The variable's path in the model, ``"sequential/dense/kernel"``."""
+        return self.variable.path
+
+    @property
+    def name(self) -> str:
+        """The layer's and the variable's name, ``"dense/kernel"``."""
+        return f"{self.layer.name}/{self.variable.name}"
+
+    @property
+    def frozen(self) -> bool:
+        """Whether training leaves it alone."""
+        return not self.variable.trainable
+
+    def values(self) -> NDArray[np.floating]:
+        """The weights, as a NumPy array of their own dtype."""
+        return ops.convert_to_numpy(self.variable)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The weights chosen for pruning.
+
+    ``live`` are those that pruning may zero, ``frozen`` those it leaves alone though they
+    count, in the model's order; ``skipped`` tells of each layer left out why.
+    """
+
+    live: list[Weight]
+    frozen: list[Weight]
+    skipped: dict[str, str]
+
+    @property
+    def weights(self) -> list[Weight]:
+        """All the weights that count."""
+        return self.live + self.frozen
+
+    @property
+    def size(self) -> int:
+        """The number of weights that count, frozen ones included."""
+        return sum(math.prod(weight.variable.shape) for weight in self.weights)
+
+
+def find_targets(model: keras.Model, layers: str | Sequence[str] | None = None) -> Targets:
+    """Finds the prunable weights of a model.
+
+    Prunable are the kernels: floating-point variables whose name ends in ``kernel``, those of
+    Dense, the convolutions, EinsumDense, recurrent and attention layers, wherever in the model
+    the layer stands; a shared layer counts once. Biases, normalization and embeddings are not.
+
+    Args:
+        model: a built model.
+        layers: ``fnmatch`` patterns on a layer's path or name, or one; a layer stands for all
+            inside it. Then only the layers that match count, frozen ones are pruned too, and
+            so is an ``Embedding`` that matches. A pattern that ends in a variable's name, as
+            in ``"*/bias"``, asks for that variable.
+
+    Returns:
+        The weights that pruning may zero, those it counts as left, and what was skipped.
+
+    Raises:
+        ValueError: if the model is not built, or a pattern matches no layer that has weights.
+    """
+    check_built(model)
+    patterns = as_patterns(layers)
+    unmatched = set(patterns)
+    targets = Targets([], [], {})
+    owners = list(walk(model))
+    for lineage, variables in owners:
+        layer = lineage[-1]
+        hits = {pattern for pattern in patterns if matches(lineage, pattern)}
+        unmatched -= hits
+        found = False
+        reason = f"{type(layer).__name__} has no kernel"
+        if patterns and not hits:
+            reason = "no pattern matches it"
+        for variable in variables:
+            asked = {pattern for pattern in patterns if _names(pattern, lineage, variable)}
+            unmatched -= asked
+            kernel = variable.name.endswith("kernel") and (hits or not patterns)
+            embedding = isinstance(layer, keras.layers.Embedding) and hits
+            if not (asked or kernel or embedding):
+                continue
+            if not keras.backend.is_float_dtype(variable.dtype):
+                reason = f"its {variable.name} is quantized ({variable.dtype})"
+                continue
+            found = True
+            weight = Weight(variable, lineage)
+            (targets.frozen if weight.frozen and not patterns else targets.live).append(weight)
+        if not found:
+            targets.skipped[layer_path(layer)] = reason
+    if unmatched:
+        names = ", ".join(layer_path(lineage[-1]) for lineage, _ in owners)
+        raise invalid_argument(
+            "layers",
+            "patterns that match a layer with weights",
+            min(unmatched),
+            f"The layers with weights are: {names}",
+        )
+    return targets
+
+
+def check_built(model: keras.Model) -> None:
+    """Raises a ``ValueError`` unless ``model`` is a Keras model whose weights exist."""
+    if not isinstance(model, keras.Model):
+        raise invalid_argument("model", "a keras.Model", model)
+    if not model.built:
+        raise invalid_argument(
+            "model",
+            "a built model",
+            model.name,
+            "Call `model.build(input_shape)`, or the model on a batch, first",
+        )
+
+
+def walk(
+    model: keras.Model,
+) -> Iterator[tuple[tuple[keras.Layer, ...], list[keras.Variable]]]:
+    """Every layer that owns variables, as the lineage that leads to it, with those.
+
+    A shared layer comes once, where it is met first.
+    """
+    seen: set[int] = set()
+
+    def visit(
+        layer: keras.Layer, lineage: tuple[keras.Layer, ...]
+    ) -> Iterator[tuple[tuple[keras.Layer, ...], list[keras.Variable]]]:
+        if id(layer) in seen:
+            return
+        seen.add(id(layer))
+        own = []
+        for variable in layer._trainable_variables + layer._non_trainable_variables:
+            if id(variable) not in seen:
+                seen.add(id(variable))
+                own.append(variable)
+        if own:
+            yield lineage or (layer,), own
+        for inner in layer._layers:
+            yield from visit(inner, (*lineage, inner))
+
+    yield from visit(model, ())
+
+
+def as_patterns(layers: str | Sequence[str] | None) -> list[str]:
+    """The patterns as a list; ``None`` gives none."""
+    if layers is None:
+        return []
+    patterns = [layers] if isinstance(layers, str) else list(layers)
+    if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
+        raise invalid_argument("layers", "None, a pattern or a list of patterns", layers)
+    return patterns
+
+
+def matches(lineage: Sequence[keras.Layer], pattern: str) -> bool:
+    """Whether an ``fnmatch`` pattern matches the name or path of a layer or one around it."""
+    return any(
+        fnmatch.fnmatchcase(layer.name, pattern) or fnmatch.fnmatchcase(layer_path(layer), pattern)
+        for layer in lineage
+    )
+
+
+def layer_path(layer: keras.Layer) -> str:
+    """The layer's path in the model, or its name where it has none yet."""
+    return layer.path or layer.name
+
+
+def _names(pattern: str, lineage: Sequence[keras.Layer], variable: keras.Variable) -> bool:
+    """Whether a pattern names this very variable, as ``"dense/bias"`` does."""
+    stem, _, last = pattern.rpartition("/")
+    return last == variable.name and bool(stem) and matches(lineage, stem)

@@ -1,0 +1,219 @@
+"""The penalty of ℓ2-ℓ0 regularization, and the paper's Table 1 as functions.
+
+Source: Oliveira, Batista, Seara: "On the Compression of Neural Networks Using ℓ0-Norm
+Regularization and Weight Pruning", Neural Networks 171 (2024); equation numbers are its.
+"""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike, NDArray
+
+from keras_l0.errors import invalid_argument
+
+NORMS = ("l2", "l1", "l0")
+
+
+@keras.saving.register_keras_serializable(package="keras_l0")
+class L2L0(keras.regularizers.Regularizer):
+    """A regularizer that applies an ℓ2 penalty and a smooth count of the weights.
+
+    The penalty (eq. 10, 11, 17) is::
+
+        l2 * sum(w ** 2) + l0 * sum(1 - exp(-beta * abs(w)))
+
+    There is no factor ½. The second sum approaches the number of non-zero weights (the
+    ℓ0 norm) as ``beta`` grows. The gradient is
+    ``2 * l2 * w + l0 * beta * sign(w) * exp(-beta * abs(w))``, and 0 at ``w == 0``: it pulls
+    small weights to zero and leaves large ones alone, which ``l2`` looks after.
+
+    The paper's analysis is of plain gradient descent. An adaptive optimizer such as Adam
+    rescales the pull together with the loss' gradient.
+
+    Args:
+        l2: α_ℓ2, a finite float ≥ 0.
+        l0: α_ℓ0, a finite float ≥ 0.
+        beta: β, a finite float ≥ 1: how sharply zero is told from non-zero. The pull
+            reaches to about ``|w| = 3 / beta``.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Example:
+
+    >>> layer = keras.layers.Dense(3, kernel_regularizer=L2L0(l2=1e-5, l0=1e-5, beta=10))
+    >>> float(L2L0(l0=0.5, beta=10)(np.array([0.0, 5.0, -5.0], "float32")))
+    1.0
+    """
+
+    def __init__(self, l2: float = 0.0, l0: float = 0.0, beta: float = 10.0) -> None:
+        self.l2 = _at_least("l2", l2, 0.0)
+        self.l0 = _at_least("l0", l0, 0.0)
+        self.beta = _at_least("beta", beta, 1.0)
+
+    def __call__(self, x: Any) -> Any:
+        """The penalty of ``x``: a scalar tensor, float32 also where ``x`` is narrower."""
+        x = ops.convert_to_tensor(x)
+        if keras.backend.standardize_dtype(x.dtype) != "float64":
+            x = ops.cast(x, "float32")
+        return _penalty(self.l2, self.l0, self.beta)(x)
+
+    def get_config(self) -> dict[str, float]:
+        """The constructor's arguments."""
+        return {"l2": self.l2, "l0": self.l0, "beta": self.beta}
+
+    def __repr__(self) -> str:
+        return f"L2L0(l2={self.l2:g}, l0={self.l0:g}, beta={self.beta:g})"
+
+
+def _penalty(l2: float, l0: float, beta: float) -> Any:
+    """The penalty as a function with a gradient of its own.
+
+    Left to automatic differentiation the gradient loses its digits on some backends, which
+    take the derivative of ``expm1`` as ``expm1(x) + 1``.
+    """
+
+    @ops.custom_gradient
+    def penalty(w: Any) -> Any:
+        size = beta * ops.abs(w)
+        decay = ops.exp(-size)
+
+        def gradient(*args: Any, upstream: Any = None) -> Any:
+            slope = 2.0 * l2 * w + l0 * beta * ops.sign(w) * decay
+            return slope * (args[0] if upstream is None else upstream)
+
+        # 1 - exp(-x) cancels where x is small; there the series takes over.
+        series = size * (1.0 + size * (-1 / 2 + size * (1 / 6 + size * (-1 / 24 + size / 120))))
+        count = ops.where(size < 0.1, series, 1.0 - decay)
+        return l2 * ops.sum(ops.square(w)) + l0 * ops.sum(count), gradient
+
+    return penalty
+
+
+def zero_attraction(
+    w: ArrayLike, alpha: float, learning_rate: float, norm: str, beta: float | None = None
+) -> NDArray[np.float64]:
+    """What one step of gradient descent on the penalty alone adds to each weight.
+
+    With η the learning rate (Table 1): ``-2 η α w`` for ℓ2, ``-η α sign(w)`` for ℓ1,
+    ``-η α β sign(w) exp(-β|w|)`` for ℓ0.
+
+    Args:
+        w: weights, any shape.
+        alpha: α ≥ 0, the penalty's factor.
+        learning_rate: η > 0.
+        norm: ``"l2"``, ``"l1"`` or ``"l0"``.
+        beta: β ≥ 1, for ``"l0"`` and only there.
+
+    Returns:
+        Float64, of the shape of ``w``.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Example:
+
+    >>> float(zero_attraction(0.5, alpha=0.1, learning_rate=0.1, norm="l2"))
+    -0.01
+    """
+    _at_least("alpha", alpha, 0.0)
+    weights = np.asarray(w, np.float64)
+    return -learning_rate * alpha * _slope(weights, learning_rate, norm, beta)
+
+
+def scaling_factor(
+    w: ArrayLike, alpha: float, learning_rate: float, norm: str, beta: float | None = None
+) -> NDArray[np.float64]:
+    """λ = w⁺/w, the factor of one step by the penalty alone (eq. 15 and Table 1).
+
+    ``1 - 2ηα`` for ℓ2, ``1 - ηα/|w|`` for ℓ1, ``1 - ηαβ exp(-β|w|)/|w|`` for ℓ0. A weight
+    shrinks while |λ| < 1.
+
+    Args:
+        w: weights, any shape.
+        alpha: α ≥ 0, the penalty's factor.
+        learning_rate: η > 0.
+        norm: ``"l2"``, ``"l1"`` or ``"l0"``.
+        beta: β ≥ 1, for ``"l0"`` and only there.
+
+    Returns:
+        Float64, of the shape of ``w``; ``nan`` where ``w`` is 0, which has no ratio.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Example:
+
+    >>> float(scaling_factor(0.5, alpha=0.1, learning_rate=0.1, norm="l2"))
+    0.98
+    """
+    weights = np.asarray(w, np.float64)
+    step = zero_attraction(weights, alpha, learning_rate, norm, beta)
+    with np.errstate(invalid="ignore"):
+        return 1.0 + step / weights
+
+
+def largest_alpha(
+    w: ArrayLike, learning_rate: float, norm: str, beta: float | None = None
+) -> NDArray[np.float64]:
+    """The bound that α must stay below for a weight still to shrink (eq. 16 and Table 1).
+
+    ``1/η`` for ℓ2, ``2|w|/η`` for ℓ1, ``2|w| / (ηβ exp(-β|w|))`` for ℓ0. It falls to 0 with
+    ``|w|`` for ℓ1 and ℓ0: under a fixed α small weights end in an oscillation about zero
+    (section 3.2).
+
+    Args:
+        w: weights, any shape.
+        learning_rate: η > 0.
+        norm: ``"l2"``, ``"l1"`` or ``"l0"``.
+        beta: β ≥ 1, for ``"l0"`` and only there.
+
+    Returns:
+        Float64, of the shape of ``w``; ``inf`` where no α is too large in float64.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Example:
+
+    >>> float(largest_alpha(0.5, learning_rate=0.1, norm="l1"))
+    10.0
+    """
+    weights = np.asarray(w, np.float64)
+    slope = np.abs(_slope(weights, learning_rate, norm, beta))
+    if norm == "l2":
+        return np.full(weights.shape, 1.0 / learning_rate)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bound = 2.0 * np.abs(weights) / (learning_rate * slope)
+    return np.where(weights == 0.0, 0.0, bound)
+
+
+def _slope(
+    w: NDArray[np.float64], learning_rate: float, norm: str, beta: float | None
+) -> NDArray[np.float64]:
+    """∂Ω/∂w of the norm's penalty with α = 1, after a check of the arguments."""
+    if not (isinstance(learning_rate, int | float) and 0.0 < learning_rate < math.inf):
+        raise invalid_argument("learning_rate", "a finite float > 0", learning_rate)
+    if norm not in NORMS:
+        raise invalid_argument("norm", '"l2", "l1" or "l0"', norm)
+    if norm != "l0":
+        if beta is not None:
+            raise invalid_argument("beta", f'None, since norm="{norm}" has none', beta)
+        return 2.0 * w if norm == "l2" else np.sign(w)
+    if beta is None:
+        raise invalid_argument("beta", 'a finite float >= 1 for norm="l0"', beta)
+    _at_least("beta", beta, 1.0)
+    return beta * np.sign(w) * np.exp(-beta * np.abs(w))
+
+
+def _at_least(name: str, value: float, bound: float) -> float:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | np.number)
+        or not bound <= value < math.inf
+    ):
+        raise invalid_argument(name, f"a finite float >= {bound:g}", value)
+    return float(value)
