@@ -1,1 +1,11 @@
 """Keras 3 networks made small: regularization, pruning, sparse TFLite files."""
+
+from keras_l0.pruning.callbacks import GlobalPrune as GlobalPrune
+from keras_l0.pruning.callbacks import KeepZeros as KeepZeros
+from keras_l0.pruning.callbacks import LayerwisePrune as LayerwisePrune
+from keras_l0.pruning.callbacks import RandomPrune as RandomPrune
+from keras_l0.pruning.once import prune as prune
+from keras_l0.regularizers import L2L0 as L2L0
+from keras_l0.regularizers import largest_alpha as largest_alpha
+from keras_l0.regularizers import scaling_factor as scaling_factor
+from keras_l0.regularizers import zero_attraction as zero_attraction

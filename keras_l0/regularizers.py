@@ -116,8 +116,8 @@ def zero_attraction(
 
     Example:
 
-    >>> float(zero_attraction(0.5, alpha=0.1, learning_rate=0.1, norm="l2"))
-    -0.01
+    >>> float(zero_attraction(0.5, alpha=0.25, learning_rate=0.5, norm="l2"))
+    -0.125
     """
     _at_least("alpha", alpha, 0.0)
     weights = np.asarray(w, np.float64)

@@ -1,0 +1,367 @@
+"""Pruning during ``fit``, as Keras callbacks."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_l0.pruning import plan, scores
+from keras_l0.pruning.holding import Hold
+from keras_l0.pruning.measure import measure, penalty
+from keras_l0.pruning.schedules import Ramp, check_ramp, resolve
+from keras_l0.pruning.targets import as_patterns, find_targets
+from keras_l0.pruning.watch import Watch
+
+
+class KeepZeros(keras.callbacks.Callback):
+    """Holds the zeros of a pruned network through a ``fit``: fine tuning.
+
+    What is zero before a step is zero after it, with any optimizer, inside the compiled train
+    step. Logs gain ``sparsity``, ``compression`` and ``penalty`` at each epoch's end. It may
+    stand beside another pruning callback.
+
+    Args:
+        layers: ``fnmatch`` patterns on a layer's path or name, or one; ``None`` for every
+            prunable weight. A kernel that starts from zeros alone stays so: leave it out here.
+
+    Raises:
+        ValueError: at the beginning of ``fit``, if a pattern matches no layer.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_l0 import KeepZeros, prune
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> x = np.ones((8, 4), "float32")
+    >>> _ = prune(model, 0.5)
+    >>> history = model.fit(x, x[:, :1], epochs=2, callbacks=[KeepZeros()], verbose=0)
+    >>> history.history["sparsity"]
+    [0.5, 0.5]
+    """
+
+    def __init__(self, layers: str | Sequence[str] | None = None) -> None:
+        super().__init__()
+        as_patterns(layers)
+        self.layers = layers
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002 (Keras')
+        """Puts the hook on and has the train step traced with it."""
+        model = self.model
+        self._targets = find_targets(model, self.layers)
+        self._epoch: int | None = None
+        held = [weight.variable for weight in self._targets.live if weight.variable.trainable]
+        self._hold = Hold(model.optimizer, held, fit=model.history)
+        model.make_train_function(force=True)
+        self._watch = Watch(model, lambda: measure(model, self._targets).sparsity, self._finish)
+        self._prepare()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Holds the zeros from the first step on."""
+        if self._epoch is None:
+            self._kept = measure(self.model, self._targets).zeros
+            self._hold.switch(True)
+        self._epoch = epoch
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Adds ``sparsity``, ``compression`` and ``penalty`` to the logs."""
+        if logs is not None:
+            now = measure(self.model, self._targets)
+            logs["sparsity"] = now.sparsity
+            logs["compression"] = now.compression
+            logs["penalty"] = penalty(self.model)
+
+    def _prepare(self) -> None:
+        """What a subclass does once the targets are known."""
+
+    def _missing(self) -> int:
+        """How many zeros the model has too few."""
+        return max(0, getattr(self, "_kept", 0) - measure(self.model, self._targets).zeros)
+
+    def _why(self) -> str:
+        return "Weights were put in their place after training, by another callback perhaps."
+
+    def _finish(self) -> None:
+        """Takes the hook off, and tells what came of it."""
+        self._hold.release()
+        self.model.train_function = None  # the next fit is plain Keras again
+        name = type(self).__name__
+        now = measure(self.model, self._targets)
+        missing = self._missing()
+        asked = now.sparsity + missing / max(1, self._targets.size)
+        if missing:
+            warnings.warn(
+                f"{name}: this fit ends with a sparsity of {now.sparsity:.4f}, less than the "
+                f"{asked:.4f} asked for. {self._why()}",
+                stacklevel=2,
+            )
+        for path, sparsity in self._watch.stale(asked).items():
+            warnings.warn(
+                f"{name}: {path} was saved with a sparsity of {sparsity:.4f}, less than the "
+                f"{asked:.4f} asked for: it holds an epoch from before pruning ended. Save the "
+                "model after fit, or choose the best epoch in a second fit with KeepZeros().",
+                stacklevel=2,
+            )
+        if not missing:
+            self._tell(
+                f"{now.zeros:,} of {self._targets.size:,} weights are zero: sparsity "
+                f"{now.sparsity:.4f}, compression {now.compression:.1f}x. A further fit keeps "
+                "them zero only with callbacks=[keras_l0.KeepZeros()]."
+            )
+
+    def _tell(self, text: str) -> None:
+        """A message of its own line, where ``fit`` is not silent."""
+        if self.params.get("verbose") and keras.config.is_interactive_logging_enabled():
+            print(f"{type(self).__name__}: {text}")
+
+
+class _Prune(KeepZeros):
+    """What the pruning callbacks share: the ramp, and zeros that are held from it on."""
+
+    def __init__(
+        self,
+        goal: plan.Goal | None,
+        *,
+        begin: int | None,
+        end: int | None,
+        every: int,
+        power: float,
+        regrow: bool,
+        layers: str | Sequence[str] | None,
+    ) -> None:
+        super().__init__(layers)
+        check_ramp(begin, end, every, power, regrow)
+        self.goal = goal
+        self.begin, self.end, self.every, self.power = begin, end, every, power
+        self.regrow = regrow
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Prunes to this epoch's share of the target; the epoch then trains sparse."""
+        ramp = self._ramp
+        # A fit that begins past a pruning makes up for it; one that resumes finds it done.
+        late = self._epoch is None and epoch > ramp.begin and (epoch > ramp.end or not self.regrow)
+        if ramp.prunes(epoch) or late:
+            plan.prune_to(self._plan(), ramp.share(epoch), self._score())
+        self._hold.switch(epoch >= (ramp.last_tenth if self.regrow else ramp.begin))
+        self._epoch = epoch
+
+    def _prepare(self) -> None:
+        epochs = self.params["epochs"]
+        self._ramp: Ramp = resolve(self.begin, self.end, self.every, self.power, epochs)
+        self._plan()  # a goal out of reach is an error now, not in the middle of the night
+        if self._ramp.end >= epochs:
+            warnings.warn(
+                f"{type(self).__name__}: pruning ends at epoch {self._ramp.end}, but this fit ends "
+                f"at epoch {epochs - 1} (epochs count from 0): it will not reach what was asked "
+                "for.",
+                stacklevel=2,
+            )
+        if self._targets.frozen:
+            names = ", ".join(weight.path for weight in self._targets.frozen)
+            self._tell(f"frozen, left alone and counted as left: {names}.")
+        for path, reason in self._targets.skipped.items():
+            if "quantized" in reason:
+                self._tell(f"{path} is skipped: {reason}.")
+
+    def _plan(self) -> list[plan.Quota]:
+        """How many zeros in which weights."""
+        assert self.goal is not None, "a callback without a goal makes its own plan"
+        return plan.global_plan(self.model, self._targets, self.goal)
+
+    def _score(self) -> scores.Score:
+        return scores.magnitude
+
+    def _missing(self) -> int:
+        return sum(max(0, quota.count() - plan.zeros_in(quota.weights)) for quota in self._plan())
+
+    def _why(self) -> str:
+        if self._epoch is None or self._epoch < self._ramp.end:
+            return f"Pruning ends at epoch {self._ramp.end}, and the last one was {self._epoch}."
+        return (
+            "Older weights were put back after training, as EarlyStopping does with "
+            f"restore_best_weights=True: give it start_from_epoch={self._ramp.end}."
+        )
+
+
+class GlobalPrune(_Prune):
+    """Prunes the weights of smallest magnitude in the network as a whole, during ``fit``.
+
+    Pruning happens at the beginning of an epoch, so that the epoch trains, is validated and
+    saved sparse. Zeros are then held inside the compiled train step, by any optimizer, until
+    the end of ``fit``. At epoch e the sparsity is::
+
+        s · (1 − (1 − (e − begin + 1) / (end − begin + 1)) ** power)
+
+    Logs gain ``sparsity``, ``compression`` and ``penalty``. A ``fit`` that ends less sparse
+    than was asked for says so.
+
+    Args:
+        sparsity: s, zeros over all prunable weights chosen, in [0, 1). Just
+            ``round(s · n)`` weights are zero; of equal ones the earlier go first.
+        compression: instead of ``sparsity``: all parameters of the network over those left,
+            ≥ 1.
+        begin: the first epoch that prunes, counted from 0 as in ``fit``. With neither
+            ``begin`` nor ``end`` the ramp goes from 20 % to 75 % of the epochs; ``begin``
+            alone prunes once.
+        end: the epoch that prunes last.
+        every: epochs from one pruning to the next.
+        power: the ramp's degree, > 0; larger is steeper at the beginning.
+        regrow: whether weights may grow back until the ramp's last tenth, ranked anew at each
+            pruning. Otherwise a zero stays.
+        layers: ``fnmatch`` patterns on a layer's path or name, or one: only these are pruned,
+            frozen ones too. ``None`` for every prunable weight that is not frozen.
+
+    Raises:
+        ValueError: if an argument is out of its range; at the beginning of ``fit``, if a
+            pattern matches no layer, the target is out of reach, or a weight is not finite.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_l0 import GlobalPrune
+    >>> model = keras.Sequential([keras.Input((10,)), keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> x = np.ones((8, 10), "float32")
+    >>> prune = GlobalPrune(0.8, begin=0, end=1, power=1.0)
+    >>> history = model.fit(x, x[:, :1], epochs=3, callbacks=[prune], verbose=0)
+    >>> history.history["sparsity"]
+    [0.4, 0.8, 0.8]
+
+    Source: the paper's GP (section 4.1); the ramp is Zhu & Gupta's (2017).
+    """
+
+    def __init__(
+        self,
+        sparsity: float | None = None,
+        *,
+        compression: float | None = None,
+        begin: int | None = None,
+        end: int | None = None,
+        every: int = 1,
+        power: float = 3.0,
+        regrow: bool = False,
+        layers: str | Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(
+            plan.Goal(sparsity, compression),
+            begin=begin,
+            end=end,
+            every=every,
+            power=power,
+            regrow=regrow,
+            layers=layers,
+        )
+
+
+class LayerwisePrune(_Prune):
+    """Prunes the weights of smallest magnitude of each layer, during ``fit``.
+
+    As ``GlobalPrune``, but each layer is ranked by itself: each weight tensor of n weights
+    loses ``round(s · n)`` with ``distribution="uniform"``; with ``"erk"`` a layer's density is
+    proportional to (Σ dims)/(Π dims), so that small layers stay denser.
+
+    Args:
+        sparsity: zeros over all prunable weights chosen, in [0, 1).
+        compression: instead: all parameters of the network over those left, ≥ 1.
+        distribution: ``"uniform"`` or ``"erk"``.
+        sparsities: instead of all three: a sparsity for each layer, by ``fnmatch`` patterns on
+            its path or name; the first that matches counts, and a layer that none matches is
+            left alone.
+        begin: as in ``GlobalPrune``, as are the following.
+        end: the epoch that prunes last.
+        every: epochs from one pruning to the next.
+        power: the ramp's degree.
+        regrow: whether weights may grow back until the ramp's last tenth.
+        layers: which layers are pruned.
+
+    Raises:
+        ValueError: as ``GlobalPrune``, and if a pattern of ``sparsities`` matches no layer.
+
+    Example:
+
+    >>> from keras_l0 import LayerwisePrune
+    >>> callback = LayerwisePrune(sparsities={"conv*": 0.5, "dense*": 0.9}, begin=2, end=6)
+
+    Source: the paper's LP (section 4.1); ERK is Evci et al., "Rigging the Lottery" (2020).
+    """
+
+    def __init__(
+        self,
+        sparsity: float | None = None,
+        *,
+        compression: float | None = None,
+        distribution: str = "uniform",
+        sparsities: Mapping[str, float] | None = None,
+        begin: int | None = None,
+        end: int | None = None,
+        every: int = 1,
+        power: float = 3.0,
+        regrow: bool = False,
+        layers: str | Sequence[str] | None = None,
+    ) -> None:
+        goal = plan.layerwise_goal(sparsity, compression, distribution, sparsities)
+        super().__init__(
+            goal, begin=begin, end=end, every=every, power=power, regrow=regrow, layers=layers
+        )
+        self.distribution = distribution
+        self.sparsities = sparsities
+
+    def _plan(self) -> list[plan.Quota]:
+        return plan.layerwise_plan(
+            self.model, self._targets, self.goal, self.distribution, self.sparsities
+        )
+
+
+class RandomPrune(_Prune):
+    """Prunes random weights of the whole network, during ``fit``: the baseline.
+
+    As ``GlobalPrune``, but for the score.
+
+    Args:
+        sparsity: zeros over all prunable weights chosen, in [0, 1).
+        compression: instead: all parameters of the network over those left, ≥ 1.
+        seed: an integer ≥ 0; ``None`` draws one. A resumed run needs the seed of the first.
+        begin: as in ``GlobalPrune``, as are the following.
+        end: the epoch that prunes last.
+        every: epochs from one pruning to the next.
+        power: the ramp's degree.
+        layers: which layers are pruned.
+
+    Raises:
+        ValueError: as ``GlobalPrune``.
+
+    Example:
+
+    >>> from keras_l0 import RandomPrune
+    >>> RandomPrune(0.5, seed=1, begin=0).seed
+    1
+
+    Source: the paper's RP (section 4.1).
+    """
+
+    def __init__(
+        self,
+        sparsity: float | None = None,
+        *,
+        compression: float | None = None,
+        seed: int | None = None,
+        begin: int | None = None,
+        end: int | None = None,
+        every: int = 1,
+        power: float = 3.0,
+        layers: str | Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(
+            plan.Goal(sparsity, compression),
+            begin=begin,
+            end=end,
+            every=every,
+            power=power,
+            regrow=False,
+            layers=layers,
+        )
+        self.seed = scores.check_seed(seed)
+
+    def _score(self) -> scores.Score:
+        return scores.random(self.seed)

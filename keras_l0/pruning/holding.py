@@ -1,0 +1,137 @@
+"""Zeros that stay zero: a hook around the optimizer's step.
+
+What is zero before a step is zero after it. The hook stands around ``apply`` of the innermost
+optimizer, so that it is traced into the compiled train step on every backend and comes after
+momentum, weight decay, constraints and accumulated gradients. No mask is stored: the zeros
+are the mask. A resumed run needs nothing but the weights, and nothing is retraced when the
+zeros change.
+
+Whether zeros are held is a variable of the optimizer, since JAX carries only such state into
+a compiled step. It is hidden while the optimizer is saved or loaded: files have the optimizer's
+own variables and no other.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+_HOLDS = "_keras_l0_holds"
+
+
+class Hold:
+    """Holds the zeros of some weights through an optimizer's steps, once switched on.
+
+    Several holds on one optimizer add up.
+
+    Args:
+        optimizer: the model's optimizer; a wrapper such as ``LossScaleOptimizer`` is followed
+            to its inner optimizer.
+        variables: the weights whose zeros are held.
+        fit: an object that stands for the ``fit`` of this hold. A hold of another one, which
+            was broken off, is taken off.
+    """
+
+    def __init__(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        variables: Sequence[keras.Variable],
+        fit: object,
+    ) -> None:
+        self.variables = list(variables)
+        self._fit = fit
+        self._chain = _chain(optimizer)
+        inner = self._chain[-1]
+        for hold in list(vars(inner).get(_HOLDS, [])):
+            if hold._fit is not fit:
+                hold.release()
+        self._on = inner.add_variable(
+            (), dtype="float32", name="hold_zeros", aggregation="only_first_replica"
+        )
+        holds = vars(inner).setdefault(_HOLDS, [])
+        holds.append(self)
+        if len(holds) == 1:
+            vars(inner)["apply"] = _holding(inner.apply, inner)
+            for link in self._chain:
+                for name in ("save_own_variables", "load_own_variables"):
+                    vars(link)[name] = _hiding(getattr(link, name), inner)
+
+    def switch(self, on: bool) -> None:
+        """Begins or ends the holding, from the next step on."""
+        self._on.assign(float(on))
+
+    def release(self) -> None:
+        """Takes the hook off; the optimizer is as it was before."""
+        inner = self._chain[-1]
+        holds = vars(inner)[_HOLDS]
+        holds.remove(self)
+        inner._untrack_variable(self._on)
+        if not holds:
+            del vars(inner)[_HOLDS], vars(inner)["apply"]
+            for link in self._chain:
+                del vars(link)["save_own_variables"], vars(link)["load_own_variables"]
+
+    def zeros(self) -> list[tuple[keras.Variable, Any]]:
+        """Each variable with where it is held, as tensors of the step that is traced."""
+        on = ops.greater(self._on, 0.0)
+        return [(v, ops.logical_and(on, ops.equal(v, 0))) for v in self.variables]
+
+
+def _chain(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+    """The optimizer and those inside it, outermost first."""
+    chain = [optimizer]
+    while hasattr(chain[-1], "inner_optimizer"):
+        chain.append(chain[-1].inner_optimizer)
+    return chain
+
+
+def _holding(
+    apply: Callable[..., None], optimizer: keras.optimizers.Optimizer
+) -> Callable[..., None]:
+    """``apply`` with the zeros held."""
+
+    def holding_apply(grads: Any, trainable_variables: Any = None) -> None:
+        held = [pair for hold in vars(optimizer)[_HOLDS] for pair in hold.zeros()]
+        apply(grads, trainable_variables)
+        for variable, zero in held:
+            for value in (variable, _average(optimizer, variable)):
+                if value is not None:
+                    w = ops.convert_to_tensor(value)
+                    value.assign(ops.where(zero, ops.zeros_like(w), w))
+
+    return holding_apply
+
+
+def _average(
+    optimizer: keras.optimizers.Optimizer, variable: keras.Variable
+) -> keras.Variable | None:
+    """The moving average that ``use_ema`` will put in the variable's place."""
+    if not optimizer.use_ema:
+        return None
+    return optimizer._model_variables_moving_average[optimizer._get_variable_index(variable)]
+
+
+def _hiding(
+    method: Callable[[Any], None], optimizer: keras.optimizers.Optimizer
+) -> Callable[[Any], None]:
+    """A method that saves or loads, run while the switches are out of the variables."""
+
+    def hiding(store: Any) -> None:
+        with _without_switches(optimizer):
+            method(store)
+
+    return hiding
+
+
+@contextlib.contextmanager
+def _without_switches(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    switches = [hold._on for hold in vars(optimizer)[_HOLDS]]
+    for switch in switches:
+        optimizer._untrack_variable(switch)
+    try:
+        yield
+    finally:
+        for switch in switches:
+            optimizer._track_variable(switch)

@@ -1,0 +1,101 @@
+"""Pruning once and now."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import keras
+
+from keras_l0.errors import invalid_argument
+from keras_l0.pruning import plan, scores
+from keras_l0.pruning.measure import Measure, measure
+from keras_l0.pruning.targets import find_targets
+
+METHODS = ("global", "layerwise", "random")
+
+
+@dataclass(frozen=True)
+class Pruned(Measure):
+    """What ``prune`` did: the sparsity reached, and what was left alone.
+
+    Args:
+        frozen: paths of frozen weights, which count as left.
+        skipped: paths of layers that have nothing to prune, with the reason.
+    """
+
+    frozen: list[str]
+    skipped: dict[str, str]
+
+
+def prune(
+    model: keras.Model,
+    sparsity: float | None = None,
+    *,
+    compression: float | None = None,
+    method: str = "global",
+    score: str | Callable[[scores.Array], scores.Array] = "magnitude",
+    seed: int | None = None,
+    layers: str | Sequence[str] | None = None,
+) -> Pruned:
+    """Sets the weights that matter least to zero: once, now, in place.
+
+    Zeros that the model has already count, and stay. A ``fit`` afterwards keeps them zero
+    with ``KeepZeros()``.
+
+    Args:
+        model: a built model; it need not be compiled.
+        sparsity: zeros over all prunable weights chosen, in [0, 1): just ``round(s · n)`` are
+            zero afterwards; of equal ones the earlier go first.
+        compression: instead: all parameters of the network over those left, ≥ 1.
+        method: ``"global"`` ranks all weights together, ``"layerwise"`` each layer's by
+            themselves at one sparsity, ``"random"`` takes any of the network.
+        score: ``"magnitude"``, or a function from a weight tensor (NumPy) to scores of its
+            shape; the smallest go first.
+        seed: for ``method="random"``, an integer ≥ 0; ``None`` draws one.
+        layers: ``fnmatch`` patterns on a layer's path or name, or one: only these are pruned,
+            frozen ones too. ``None`` for every prunable weight that is not frozen.
+
+    Returns:
+        The sparsity and compression reached, frozen weights and skipped layers.
+
+    Raises:
+        ValueError: if an argument is out of its range, the model is not built, a pattern
+            matches no layer, the target is out of reach, or a weight is not finite; the
+            model is unchanged then.
+
+    Example:
+
+    >>> from keras_l0 import prune
+    >>> model = keras.Sequential([keras.Input((10,)), keras.layers.Dense(4)])
+    >>> prune(model, 0.75).zeros
+    30
+
+    Source: the paper's GP, LP and RP (section 4.1).
+    """
+    goal = plan.Goal(sparsity, compression)
+    if method not in METHODS:
+        raise invalid_argument("method", f"one of {', '.join(METHODS)}", method)
+    if seed is not None and method != "random":
+        raise invalid_argument("seed", f'None with method="{method}"', seed)
+    chosen = _score(method, score, seed)
+    targets = find_targets(model, layers)
+    make_plan = plan.layerwise_plan if method == "layerwise" else plan.global_plan
+    plan.prune_to(make_plan(model, targets, goal), 1.0, chosen)
+    return Pruned(
+        **vars(measure(model, targets)),
+        frozen=[weight.path for weight in targets.frozen],
+        skipped=targets.skipped,
+    )
+
+
+def _score(
+    method: str, score: str | Callable[[scores.Array], scores.Array], seed: int | None
+) -> scores.Score:
+    if method == "random":
+        if score != "magnitude":
+            raise invalid_argument("score", 'nothing with method="random"', score)
+        return scores.random(scores.check_seed(seed))
+    if callable(score):
+        return scores.custom(score)
+    if score != "magnitude":
+        raise invalid_argument("score", '"magnitude" or a function of a weight tensor', score)
+    return scores.magnitude

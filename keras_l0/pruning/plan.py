@@ -1,0 +1,245 @@
+"""From 'how small?' to 'how many zeros in which layers?', and doing it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_l0.errors import invalid_argument
+from keras_l0.pruning import masks
+from keras_l0.pruning.scores import Score
+from keras_l0.pruning.targets import Targets, Weight, find_targets, matches
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How small the network is to become; just one of the two is given.
+
+    Args:
+        sparsity: zeros over the weights chosen, in [0, 1).
+        compression: all parameters of the network over those left, ≥ 1.
+
+    Raises:
+        ValueError: if both, neither, or a value out of its range is given.
+    """
+
+    sparsity: float | None = None
+    compression: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.sparsity is None) == (self.compression is None):
+            raise invalid_argument(
+                "sparsity",
+                "just one of `sparsity` and `compression`",
+                self.sparsity,
+                f"And compression={self.compression!r}",
+            )
+        if self.sparsity is not None:
+            check_fraction("sparsity", self.sparsity)
+        if self.compression is not None and not (
+            _number(self.compression) and 1 <= self.compression < math.inf
+        ):
+            raise invalid_argument("compression", "a finite float >= 1", self.compression)
+
+
+def layerwise_goal(
+    sparsity: float | None,
+    compression: float | None,
+    distribution: str,
+    sparsities: Mapping[str, float] | None,
+) -> Goal | None:
+    """The goal of layerwise pruning; ``None`` where ``sparsities`` says it all.
+
+    Raises:
+        ValueError: for arguments out of range, or that do not go together.
+    """
+    if distribution not in ("uniform", "erk"):
+        raise invalid_argument("distribution", '"uniform" or "erk"', distribution)
+    if sparsities is None:
+        return Goal(sparsity, compression)
+    if sparsity is not None or compression is not None or distribution != "uniform":
+        raise invalid_argument(
+            "sparsities", "None beside `sparsity`, `compression` or `distribution`", sparsities
+        )
+    if not isinstance(sparsities, Mapping) or not sparsities:
+        raise invalid_argument("sparsities", "a dict from pattern to sparsity", sparsities)
+    for pattern, value in sparsities.items():
+        check_fraction(f"sparsities[{pattern!r}]", value)
+    return None
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Weights that are ranked together, and how many of them are to be zero in the end.
+
+    ``counted`` zeros of these stand elsewhere, in weights that pruning leaves alone.
+    """
+
+    weights: list[Weight]
+    zeros: float
+    counted: int = 0
+
+    def count(self, share: float = 1.0) -> int:
+        """The number of zeros once ``share`` of the target is reached."""
+        return max(0, round(share * self.zeros) - self.counted)
+
+
+def global_plan(model: keras.Model, targets: Targets, goal: Goal) -> list[Quota]:
+    """All weights ranked together."""
+    zeros, counted = _wanted(model, targets, goal)
+    return [Quota(targets.live, zeros, counted)]
+
+
+def layerwise_plan(
+    model: keras.Model,
+    targets: Targets,
+    goal: Goal | None,
+    distribution: str = "uniform",
+    sparsities: Mapping[str, float] | None = None,
+) -> list[Quota]:
+    """Each layer's weights ranked by themselves.
+
+    Args:
+        model: a built model.
+        targets: its prunable weights.
+        goal: how small; ``None`` with ``sparsities``.
+        distribution: ``"uniform"``, one sparsity for all layers, or ``"erk"``.
+        sparsities: instead, a sparsity for each layer by ``fnmatch`` patterns on its path or
+            name; the first that matches counts, and a layer that none matches is left alone.
+
+    Returns:
+        A quota for each weight tensor.
+
+    Raises:
+        ValueError: if the goal cannot be reached, or a pattern matches no layer.
+    """
+    live = targets.live
+    if sparsities is not None:
+        return _given(targets, sparsities)
+    assert goal is not None, "a plan without sparsities has a goal"
+    zeros, counted = _wanted(model, targets, goal)
+    wanted = max(0.0, zeros - counted)
+    sizes = [_size(weight) for weight in live]
+    if distribution == "erk":
+        shares = masks.erk_shares([tuple(weight.variable.shape) for weight in live], wanted)
+    else:
+        shares = masks.uniform_shares(sizes, wanted)
+        if goal.sparsity is not None:  # the literature's rule: each layer rounds by itself
+            return [Quota([weight], share) for weight, share in zip(live, shares, strict=True)]
+    counts = masks.apportion(shares, round(wanted))
+    return [Quota([weight], count) for weight, count in zip(live, counts, strict=True)]
+
+
+def prune_to(plan: Sequence[Quota], share: float, score: Score) -> None:
+    """Zeros the weights of least score, up to ``share`` of each quota, in place.
+
+    Zeros that are there already stay, also where they are more than the quota.
+
+    Raises:
+        ValueError: if a weight is NaN or infinite; then nothing is changed.
+    """
+    found = [[weight.values() for weight in quota.weights] for quota in plan]
+    for quota, values in zip(plan, found, strict=True):
+        for weight, w in zip(quota.weights, values, strict=True):
+            check_finite(weight, w)
+    for quota, values in zip(plan, found, strict=True):
+        gone = masks.smallest(score(values), quota.count(share))
+        for weight, w, mask in zip(quota.weights, values, gone, strict=True):
+            if np.any(mask & (w != 0)):
+                weight.variable.assign(np.where(mask, np.zeros((), w.dtype), w))
+
+
+def zeros_in(weights: Sequence[Weight]) -> int:
+    """The number of weights that are exactly zero."""
+    return sum(int(np.count_nonzero(weight.values() == 0)) for weight in weights)
+
+
+def check_finite(weight: Weight, values: np.ndarray) -> None:
+    """Raises a ``ValueError`` that names the weight if it holds NaN or infinity."""
+    bad = int(values.size - np.count_nonzero(np.isfinite(values)))
+    if bad:
+        raise invalid_argument(
+            "model",
+            "finite weights",
+            weight.path,
+            f"{bad} of its {values.size} weights are NaN or infinite",
+        )
+
+
+def check_fraction(argument: str, value: object) -> None:
+    """Raises a ``ValueError`` unless ``value`` is a number in [0, 1)."""
+    if not _number(value) or not 0 <= value < 1:  # type: ignore[operator]
+        raise invalid_argument(argument, "a float in [0, 1)", value)
+
+
+def _wanted(model: keras.Model, targets: Targets, goal: Goal) -> tuple[float, int]:
+    """How many zeros are wanted, and how many of them stand outside the live weights."""
+    if not targets.live:
+        raise invalid_argument(
+            "model",
+            "a model with weights that can be pruned",
+            model.name,
+            "Every kernel is frozen: name layers in `layers` to prune them all the same"
+            if targets.frozen
+            else "None of its layers has a kernel",
+        )
+    room = sum(_size(weight) for weight in targets.live)
+    if goal.sparsity is not None:
+        counted = zeros_in(targets.frozen)
+        zeros = goal.sparsity * targets.size
+        if round(zeros) - counted > room:
+            reachable = (room + counted) / targets.size
+            raise _out_of_reach("sparsity", goal.sparsity, reachable, targets)
+        return zeros, counted
+    assert goal.compression is not None, "a goal has one of the two"
+    live = {id(weight.variable) for weight in targets.live}
+    others = [w for w in find_targets(model).weights if id(w.variable) not in live]
+    counted = zeros_in(others)
+    parameters = model.count_params()
+    zeros = parameters - math.floor(parameters / goal.compression)
+    if zeros - counted > room:
+        left = parameters - room - counted
+        reachable = parameters / left if left else math.inf
+        raise _out_of_reach("compression", goal.compression, reachable, targets)
+    return zeros, counted
+
+
+def _out_of_reach(argument: str, value: float, reachable: float, targets: Targets) -> ValueError:
+    advice = "More layers than those named in `layers` would have to be pruned"
+    if targets.frozen:
+        names = ", ".join(sorted({weight.name for weight in targets.frozen}))
+        advice = f"Frozen weights are left alone: {names}. `layers` includes them"
+    elif argument == "compression":
+        advice = "Biases, normalization and embeddings count as left"
+    return invalid_argument(
+        argument, f"at most {reachable:.6g}, the largest reachable", value, advice
+    )
+
+
+def _given(targets: Targets, sparsities: Mapping[str, float]) -> list[Quota]:
+    plan = []
+    used: set[str] = set()
+    for weight in targets.live:
+        hits = [pattern for pattern in sparsities if matches(weight.lineage, pattern)]
+        used.update(hits)
+        if hits:
+            plan.append(Quota([weight], sparsities[hits[0]] * _size(weight)))
+    for pattern in sparsities:
+        if pattern not in used:
+            raise invalid_argument(
+                "sparsities",
+                "patterns that match a layer that can be pruned",
+                pattern,
+                f"These can be: {', '.join(weight.name for weight in targets.live)}",
+            )
+    return plan
+
+
+def _size(weight: Weight) -> int:
+    return math.prod(weight.variable.shape)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
