@@ -1,0 +1,307 @@
+"""What a model's weights are made of: zeros, compression, bytes."""
+
+import io
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from rich import box, filesize
+from rich.console import Console
+from rich.table import Table
+
+from keras_l0.errors import invalid_argument
+from keras_l0.pruning.targets import Weight, find_targets
+
+
+def summarize(model: keras.Model) -> "Summary":
+    """Counts the zeros of a model's prunable weights, and what they are worth.
+
+    Nothing is changed. A frozen layer's weights count as they are, zeros included; ``NaN``
+    is not zero.
+
+    Args:
+        model: a built model.
+
+    Returns:
+        The figures; print them, or take them from the attributes or from ``to_dict()``.
+
+    Raises:
+        ValueError: if ``model`` is not a Keras model, or is not built.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="dense")])
+    >>> model.layers[0].set_weights([np.array([[1, 0, 0], [0, 2, 0]]), np.zeros(3)])
+    >>> summary = summarize(model)
+    >>> summary.zeros, summary.compression, summary.weight_compression
+    (4, 1.8, 3.0)
+    """
+    targets = find_targets(model)
+    order = {id(variable): place for place, variable in enumerate(model.weights)}
+    chosen = sorted(targets.weights, key=lambda weight: order[id(weight.variable)])
+    prunable = {id(weight.variable) for weight in chosen}
+    others = [variable for variable in model.weights if id(variable) not in prunable]
+    return Summary(
+        name=model.name,
+        weights=tuple(_summarize_weight(weight) for weight in chosen),
+        parameters=model.count_params(),
+        bytes_other=sum(math.prod(v.shape) * _bits(v) // 8 for v in others),
+        skipped=dict(targets.skipped),
+    )
+
+
+def entropy_bound(weights: int, nonzero: int, bits: int) -> float:
+    """The bytes that a lossless code of the zeros' places needs on average, at the least.
+
+    ``(log2 C(N, n) + bits · n) / 8``, with ``N`` weights, ``n`` of them not zero: the first
+    term says which are not zero, every such choice being as likely as another, the second
+    what they are. No sparse format is smaller unless the zeros stand in a pattern or the
+    values repeat. It passes the dense size where ``N > 2^bits`` and few weights are zero.
+
+    Args:
+        weights: the number of weights ``N``, 0 or more.
+        nonzero: those not zero, ``n``, from 0 to ``N``.
+        bits: the bits of one weight, 1 or more.
+
+    Returns:
+        Bytes, not rounded; exact where all weights or none are zero.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Example:
+
+    >>> entropy_bound(8, 0, 32), entropy_bound(8, 8, 32)
+    (0.0, 32.0)
+    >>> round(entropy_bound(1000, 100, 32), 1)
+    458.1
+    """
+    if weights < 0:
+        raise invalid_argument("weights", "an integer of 0 or more", weights)
+    if not 0 <= nonzero <= weights:
+        raise invalid_argument("nonzero", f"an integer from 0 to weights={weights}", nonzero)
+    if bits < 1:
+        raise invalid_argument("bits", "an integer of 1 or more", bits)
+    if nonzero in (0, weights):
+        return bits * nonzero / 8
+    choices = (
+        math.lgamma(weights + 1) - math.lgamma(nonzero + 1) - math.lgamma(weights - nonzero + 1)
+    )
+    return (choices / math.log(2) + bits * nonzero) / 8
+
+
+@dataclass(frozen=True)
+class WeightSummary:
+    """One prunable weight tensor: its path, shape and dtype, and how many entries are zero."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    bits: int
+    weights: int
+    zeros: int
+    frozen: bool
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros over weights; 0 where there are no weights."""
+        return self.zeros / self.weights if self.weights else 0.0
+
+    @property
+    def bytes_dense(self) -> int:
+        """The bytes of all its weights, zeros included."""
+        return self.weights * self.bits // 8
+
+    @property
+    def bytes_entropy_bound(self) -> float:
+        """The bytes that ``entropy_bound`` gives."""
+        return entropy_bound(self.weights, self.weights - self.zeros, self.bits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures under the attributes' names, ready for JSON."""
+        return {
+            "path": self.path,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "weights": self.weights,
+            "zeros": self.zeros,
+            "sparsity": self.sparsity,
+            "bytes_dense": self.bytes_dense,
+            "bytes_entropy_bound": self.bytes_entropy_bound,
+            "frozen": self.frozen,
+        }
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A model's figures: one row for each prunable weight tensor, and the totals.
+
+    ``parameters`` is ``model.count_params()``; ``bytes_other`` the bytes of everything not
+    prunable; ``skipped`` tells of each layer without prunable weights why.
+    """
+
+    name: str
+    weights: tuple[WeightSummary, ...]
+    parameters: int
+    bytes_other: int
+    skipped: dict[str, str]
+
+    @property
+    def prunable(self) -> int:
+        """The number of prunable weights."""
+        return sum(weight.weights for weight in self.weights)
+
+    @property
+    def zeros(self) -> int:
+        """The number of prunable weights that are zero."""
+        return sum(weight.zeros for weight in self.weights)
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros over prunable weights; 0 where there are none."""
+        return self.zeros / self.prunable if self.prunable else 0.0
+
+    @property
+    def left(self) -> int:
+        """The parameters left; everything not prunable counts as left."""
+        return self.parameters - self.zeros
+
+    @property
+    def compression(self) -> float:
+        """All parameters over those left; infinite where none is left."""
+        return _ratio(self.parameters, self.left)
+
+    @property
+    def weight_compression(self) -> float:
+        """Prunable weights over those not zero; infinite where all are zero."""
+        return _ratio(self.prunable, self.prunable - self.zeros)
+
+    @property
+    def bytes_dense(self) -> int:
+        """The bytes of all parameters, zeros included."""
+        return self.bytes_other + sum(weight.bytes_dense for weight in self.weights)
+
+    @property
+    def bytes_entropy_bound(self) -> float:
+        """The bytes at the entropy bound; everything not prunable counts dense."""
+        return self.bytes_other + sum(weight.bytes_entropy_bound for weight in self.weights)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures under the attributes' names, ready for JSON; ``None`` is infinite."""
+        return {
+            "name": self.name,
+            "parameters": self.parameters,
+            "left": self.left,
+            "prunable": self.prunable,
+            "zeros": self.zeros,
+            "sparsity": self.sparsity,
+            "compression": _finite(self.compression),
+            "weight_compression": _finite(self.weight_compression),
+            "bytes_dense": self.bytes_dense,
+            "bytes_entropy_bound": self.bytes_entropy_bound,
+            "weights": [weight.to_dict() for weight in self.weights],
+            "skipped": dict(self.skipped),
+        }
+
+    def to_json(self) -> str:
+        """``to_dict()`` as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+    def __str__(self) -> str:
+        # The text must not depend on where it is printed: no colors, no markup read out of
+        # layer names, no Jupyter display past the file.
+        console = Console(
+            file=io.StringIO(),
+            width=120,
+            color_system=None,
+            force_terminal=False,
+            force_jupyter=False,
+            markup=False,
+            emoji=False,
+            highlight=False,
+        )
+        with console.capture() as capture:
+            console.print(_weight_table(self), _totals_table(self))
+            if self.skipped:
+                console.print("Nothing to prune in:")
+            for layer, reason in self.skipped.items():
+                console.print(f"  {layer}: {reason}")
+        return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _summarize_weight(weight: Weight) -> WeightSummary:
+    values = weight.values()
+    return WeightSummary(
+        path=weight.path,
+        shape=tuple(weight.variable.shape),
+        dtype=keras.backend.standardize_dtype(weight.variable.dtype),
+        bits=_bits(weight.variable),
+        weights=values.size,
+        zeros=values.size - int(np.count_nonzero(values)),
+        frozen=weight.frozen,
+    )
+
+
+def _bits(variable: keras.Variable) -> int:
+    """The bits of one entry: a dtype's name tells them ("bfloat16"), save for a bool's eight."""
+    width = re.search(r"\d+", keras.backend.standardize_dtype(variable.dtype))
+    return int(width.group()) if width else 8
+
+
+def _ratio(whole: int, left: int) -> float:
+    if left:
+        return whole / left
+    return math.inf if whole else 1.0
+
+
+def _finite(ratio: float) -> float | None:
+    return ratio if math.isfinite(ratio) else None
+
+
+def _weight_table(summary: Summary) -> Table:
+    table = Table(title=f"{summary.name}: prunable weights", title_justify="left", box=box.SIMPLE)
+    table.add_column("weight", overflow="fold")
+    for column in ("shape", "dtype"):
+        table.add_column(column)
+    for column in ("weights", "zeros", "sparsity", "dense", "entropy bound"):
+        table.add_column(column, justify="right")
+    for row in summary.weights:
+        # The title has the model's name; every path repeating it would fold the lines.
+        path = row.path.removeprefix(f"{summary.name}/")
+        table.add_row(
+            f"{path} (frozen)" if row.frozen else path,
+            "×".join(map(str, row.shape)),
+            row.dtype,
+            f"{row.weights:,}",
+            f"{row.zeros:,}",
+            f"{row.sparsity:.2%}",
+            filesize.decimal(row.bytes_dense),
+            filesize.decimal(math.ceil(row.bytes_entropy_bound)),
+        )
+    return table
+
+
+def _totals_table(summary: Summary) -> Table:
+    table = Table(box=None, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, figure in (
+        ("parameters", f"{summary.parameters:,}"),
+        ("parameters left", f"{summary.left:,}"),
+        ("prunable weights", f"{summary.prunable:,}"),
+        ("zeros", f"{summary.zeros:,}"),
+        ("sparsity (zeros / prunable weights)", f"{summary.sparsity:.2%}"),
+        ("compression (all parameters)", f"{summary.compression:.2f}×"),
+        ("weight compression (prunable weights)", f"{summary.weight_compression:.2f}×"),
+        ("size, dense", filesize.decimal(summary.bytes_dense)),
+        (
+            "size at the entropy bound",
+            filesize.decimal(math.ceil(summary.bytes_entropy_bound)),
+        ),
+    ):
+        table.add_row(name, figure)
+    return table
