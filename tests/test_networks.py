@@ -1,0 +1,136 @@
+"""The paper's networks have the paper's sizes."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from keras_l0.experiments.networks import lenet_5_caffe, lenet_300_100
+
+
+def shapes(model: keras.Model) -> dict[str, tuple[int, ...]]:
+    return {layer.name: tuple(layer.kernel.shape) for layer in model.layers if layer.weights}
+
+
+def test_lenet_300_100_has_the_papers_parameters() -> None:
+    model = lenet_300_100()
+    assert model.count_params() == 266_610
+    assert shapes(model) == {"hidden_1": (784, 300), "hidden_2": (300, 100), "output": (100, 10)}
+
+
+def test_lenet_5_caffe_has_the_papers_parameters() -> None:
+    model = lenet_5_caffe()
+    assert model.count_params() == 431_080
+    assert shapes(model) == {
+        "conv_1": (5, 5, 1, 20),
+        "conv_2": (5, 5, 20, 50),
+        "hidden": (800, 500),
+        "output": (500, 10),
+    }
+
+
+def test_lenet_5_caffe_has_its_only_relu_behind_the_dense_layer() -> None:
+    activations = {
+        layer.name: layer.activation.__name__ for layer in lenet_5_caffe().layers if layer.weights
+    }
+    assert activations == {
+        "conv_1": "linear",
+        "conv_2": "linear",
+        "hidden": "relu",
+        "output": "softmax",
+    }
+
+
+def test_lenet_300_100_has_relu_in_every_hidden_layer() -> None:
+    activations = [layer.activation.__name__ for layer in lenet_300_100(hidden=(5, 4, 3)).layers]
+    assert activations == ["relu", "relu", "relu", "softmax"]
+
+
+def test_images_are_flattened_in_front_of_the_dense_layers() -> None:
+    model = lenet_300_100((8, 8, 1), classes=3, hidden=(5,))
+    assert isinstance(model.layers[0], keras.layers.Flatten)
+    assert shapes(model) == {"hidden_1": (64, 5), "output": (5, 3)}
+    assert model.output_shape == (None, 3)
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"), [(lenet_300_100, (64,)), (lenet_5_caffe, (16, 16, 2))]
+)
+def test_outputs_are_probabilities(
+    network: Callable[..., keras.Model], shape: tuple[int, ...]
+) -> None:
+    outputs = network(shape, classes=3).predict(np.ones((2, *shape), np.float32), verbose=0)
+    assert outputs.shape == (2, 3)
+    np.testing.assert_allclose(outputs.sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_outputs_are_float32_under_mixed_precision() -> None:
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = lenet_300_100((4,), hidden=(3,))
+    assert [layer.compute_dtype for layer in model.layers] == ["bfloat16", "float32"]
+
+
+@pytest.mark.parametrize("network", [lenet_300_100, lenet_5_caffe])
+def test_the_regularizer_reaches_every_kernel_and_no_bias(
+    network: Callable[..., keras.Model],
+) -> None:
+    regularizer = keras.regularizers.L1(0.1)
+    model = network(kernel_regularizer=regularizer)
+    layers = [layer for layer in model.layers if layer.weights]
+    assert all(layer.kernel_regularizer is regularizer for layer in layers)
+    assert all(layer.bias_regularizer is None for layer in layers)
+
+
+def test_numpys_integers_are_integers() -> None:
+    assert lenet_300_100(np.array([4]), classes=np.int64(2)).input_shape == (None, 4)
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments", "message"),
+    [
+        (
+            lenet_300_100,
+            {"input_shape": (28, None)},
+            "Invalid value for argument `input_shape`. Expected positive integers, one or more. "
+            "Received: input_shape=(28, None)",
+        ),
+        (
+            lenet_300_100,
+            {"input_shape": ()},
+            "Invalid value for argument `input_shape`. Expected positive integers, one or more. "
+            "Received: input_shape=()",
+        ),
+        (
+            lenet_300_100,
+            {"classes": 0},
+            "Invalid value for argument `classes`. Expected a positive integer. "
+            "Received: classes=0",
+        ),
+        (
+            lenet_300_100,
+            {"hidden": (300, 1.5)},
+            "Invalid value for argument `hidden`. Expected positive integers. "
+            "Received: hidden=(300, 1.5)",
+        ),
+        (
+            lenet_5_caffe,
+            {"input_shape": (28, 15, 1)},
+            "Invalid value for argument `input_shape`. Expected (height, width, channels) of "
+            "(16, 16, 1) or more. Received: input_shape=(28, 15, 1)",
+        ),
+        (
+            lenet_5_caffe,
+            {"classes": True},
+            "Invalid value for argument `classes`. Expected a positive integer. "
+            "Received: classes=True",
+        ),
+    ],
+)
+def test_a_bad_argument_is_named(
+    network: Callable[..., keras.Model], arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        network(**arguments)
