@@ -1,5 +1,6 @@
 """Keras 3 networks made small: regularization, pruning, sparse TFLite files."""
 
+from keras_l0.attach import regularize as regularize
 from keras_l0.pruning.callbacks import GlobalPrune as GlobalPrune
 from keras_l0.pruning.callbacks import KeepZeros as KeepZeros
 from keras_l0.pruning.callbacks import LayerwisePrune as LayerwisePrune

@@ -8,7 +8,7 @@ import keras
 from keras_l0.errors import invalid_argument
 from keras_l0.pruning import plan, scores
 from keras_l0.pruning.measure import Measure, measure
-from keras_l0.pruning.targets import find_targets
+from keras_l0.pruning.targets import Targets, find_targets
 
 METHODS = ("global", "layerwise", "random")
 
@@ -72,14 +72,9 @@ def prune(
     Source: the paper's GP, LP and RP (section 4.1).
     """
     goal = plan.Goal(sparsity, compression)
-    if method not in METHODS:
-        raise invalid_argument("method", f"one of {', '.join(METHODS)}", method)
-    if seed is not None and method != "random":
-        raise invalid_argument("seed", f'None with method="{method}"', seed)
-    chosen = _score(method, score, seed)
+    chosen = choose_score(method, score, seed)
     targets = find_targets(model, layers)
-    make_plan = plan.layerwise_plan if method == "layerwise" else plan.global_plan
-    plan.prune_to(make_plan(model, targets, goal), 1.0, chosen)
+    plan.prune_to(make_plan(model, targets, goal, method), 1.0, chosen)
     return Pruned(
         **vars(measure(model, targets)),
         frozen=[weight.path for weight in targets.frozen],
@@ -87,15 +82,33 @@ def prune(
     )
 
 
-def _score(
+def choose_score(
     method: str, score: str | Callable[[scores.Array], scores.Array], seed: int | None
 ) -> scores.Score:
+    """The score that a method ranks by.
+
+    Raises:
+        ValueError: if an argument is out of its range, or they do not go together.
+    """
+    if method not in METHODS:
+        raise invalid_argument("method", f"one of {', '.join(METHODS)}", method)
     if method == "random":
         if score != "magnitude":
             raise invalid_argument("score", 'nothing with method="random"', score)
         return scores.random(scores.check_seed(seed))
+    if seed is not None:
+        raise invalid_argument("seed", f'None with method="{method}"', seed)
     if callable(score):
         return scores.custom(score)
     if score != "magnitude":
         raise invalid_argument("score", '"magnitude" or a function of a weight tensor', score)
     return scores.magnitude
+
+
+def make_plan(
+    model: keras.Model, targets: Targets, goal: plan.Goal, method: str
+) -> list[plan.Quota]:
+    """How many zeros in which weights, by a method's rule."""
+    if method == "layerwise":
+        return plan.layerwise_plan(model, targets, goal)
+    return plan.global_plan(model, targets, goal)

@@ -121,7 +121,7 @@ def layerwise_plan(
     assert goal is not None, "a plan without sparsities has a goal"
     zeros, counted = _wanted(model, targets, goal)
     wanted = max(0.0, zeros - counted)
-    sizes = [_size(weight) for weight in live]
+    sizes = [weight.size for weight in live]
     if distribution == "erk":
         shares = masks.erk_shares([tuple(weight.variable.shape) for weight in live], wanted)
     else:
@@ -185,7 +185,7 @@ def _wanted(model: keras.Model, targets: Targets, goal: Goal) -> tuple[float, in
             if targets.frozen
             else "None of its layers has a kernel",
         )
-    room = sum(_size(weight) for weight in targets.live)
+    room = sum(weight.size for weight in targets.live)
     if goal.sparsity is not None:
         counted = zeros_in(targets.frozen)
         zeros = goal.sparsity * targets.size
@@ -225,7 +225,7 @@ def _given(targets: Targets, sparsities: Mapping[str, float]) -> list[Quota]:
         hits = [pattern for pattern in sparsities if matches(weight.lineage, pattern)]
         used.update(hits)
         if hits:
-            plan.append(Quota([weight], sparsities[hits[0]] * _size(weight)))
+            plan.append(Quota([weight], sparsities[hits[0]] * weight.size))
     for pattern in sparsities:
         if pattern not in used:
             raise invalid_argument(
@@ -235,10 +235,6 @@ def _given(targets: Targets, sparsities: Mapping[str, float]) -> list[Quota]:
                 f"These can be: {', '.join(weight.name for weight in targets.live)}",
             )
     return plan
-
-
-def _size(weight: Weight) -> int:
-    return math.prod(weight.variable.shape)
 
 
 def _number(value: object) -> bool:

@@ -40,6 +40,11 @@ class Weight:
         """Whether training leaves it alone."""
         return not self.variable.trainable
 
+    @property
+    def size(self) -> int:
+        """The number of weights in it."""
+        return math.prod(self.variable.shape)
+
     def values(self) -> NDArray[np.floating]:
         """The weights, as a NumPy array of their own dtype."""
         return ops.convert_to_numpy(self.variable)
@@ -65,7 +70,7 @@ class Targets:
     @property
     def size(self) -> int:
         """The number of weights that count, frozen ones included."""
-        return sum(math.prod(weight.variable.shape) for weight in self.weights)
+        return sum(weight.size for weight in self.weights)
 
 
 def find_targets(model: keras.Model, layers: str | Sequence[str] | None = None) -> Targets:
@@ -92,7 +97,7 @@ def find_targets(model: keras.Model, layers: str | Sequence[str] | None = None) 
     patterns = as_patterns(layers)
     unmatched = set(patterns)
     targets = Targets([], [], {})
-    owners = list(walk(model))
+    owners = [(lineage, variables) for lineage, variables in walk(model) if variables]
     for lineage, variables in owners:
         layer = lineage[-1]
         hits = {pattern for pattern in patterns if matches(lineage, pattern)}
@@ -143,7 +148,7 @@ def check_built(model: keras.Model) -> None:
 def walk(
     model: keras.Model,
 ) -> Iterator[tuple[tuple[keras.Layer, ...], list[keras.Variable]]]:
-    """Every layer that owns variables, as the lineage that leads to it, with those.
+    """Every layer, as the lineage that leads to it, with the variables that are its own.
 
     A shared layer comes once, where it is met first.
     """
@@ -160,8 +165,7 @@ def walk(
             if id(variable) not in seen:
                 seen.add(id(variable))
                 own.append(variable)
-        if own:
-            yield lineage or (layer,), own
+        yield lineage or (layer,), own
         for inner in layer._layers:
             yield from visit(inner, (*lineage, inner))
 

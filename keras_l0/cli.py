@@ -1,0 +1,278 @@
+"""The program ``keras-l0``."""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from keras_l0.errors import invalid_argument
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_l0.experiments.datasets import Dataset
+
+# Imports that need Keras stand inside the commands, so that --help is quick.
+
+DATASETS = ("digits", "mnist", "cifar10", "fashion_mnist", "cifar100")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program.
+
+    Args:
+        arguments: the command line without the program's name; ``sys.argv`` if ``None``.
+
+    Returns:
+        The exit status: 0, or 2 after one line on stderr.
+    """
+    # TensorFlow greets with a dozen lines on stderr, where errors are to stand alone.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], None] = options.command
+    try:
+        command(options)
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        print(f"keras-l0: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("keras-l0: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def demo(options: argparse.Namespace) -> None:
+    """``keras-l0 demo``."""
+    out = _folder(options.out)
+    from keras_l0.experiments.demo import demo as run
+
+    print(run(options.dataset, out))
+
+
+def compress(options: argparse.Namespace) -> None:
+    """``keras-l0 compress``."""
+    path = _existing(options.model, "MODEL")
+    out = _folder(options.out)
+    model = _load_model(path)
+    data = _load_data(options.data, model, options.holdout, options.raw)
+    from keras_l0.data import check_compiled, evaluate
+    from keras_l0.experiments.datasets import split_validation
+    from keras_l0.export.tflite import check_export, export_tflite
+    from keras_l0.files import replacing, write_text
+    from keras_l0.regularizers import L2L0
+    from keras_l0.report.table import render
+    from keras_l0.scheme import compress as run
+
+    check_compiled(model)
+    check_export(out / "model.tflite", options.quantize)
+    train, validation = split_validation(data, options.validation, seed=0)
+    test = (data.x_test, data.y_test)
+    before = evaluate(model, test, "data")
+    result = run(
+        model,
+        train,
+        validation,
+        compression=options.compression,
+        sparsity=options.sparsity,
+        regularizer=L2L0(options.l2, options.l0, options.beta),
+        scale=options.scale,
+        method=options.method,
+        warmup=options.warmup,
+        ramp=options.ramp,
+        finetune=options.finetune,
+        power=options.power,
+        regrow=options.regrow,
+        batch_size=options.batch_size,
+    )
+    after = evaluate(model, test, "data")
+    # The model is safe before the export has a chance to fail.
+    with replacing(out / "model.keras") as temporary:
+        model.save(temporary)
+    exported = export_tflite(
+        model, out / "model.tflite", quantize=options.quantize, check_data=validation
+    )
+    report = replace(result.report, export=exported)
+    figures = report.to_dict() | {"test_before": before, "test_after": after}
+    write_text(out / "report.json", json.dumps(figures, indent=2))
+    print(report)
+    rows = [[name, f"{before[name]:.4f}", f"{after[name]:.4f}"] for name in after]
+    print(render(["test", "given", "compressed"], rows))
+    print(
+        "Files: " + ", ".join(str(out / n) for n in ("model.keras", "model.tflite", "report.json"))
+    )
+
+
+def summary(options: argparse.Namespace) -> None:
+    """``keras-l0 summary``."""
+    model = _load_model(_existing(options.model, "MODEL"))
+    from keras_l0.report.summary import summarize
+
+    found = summarize(model)
+    print(found.to_json() if options.json else found)
+
+
+def export(options: argparse.Namespace) -> None:
+    """``keras-l0 export``."""
+    path = _existing(options.model, "MODEL")
+    _folder(str(Path(options.out).parent), make=False)
+    model = _load_model(path)
+    check = None
+    if options.check is not None:
+        data = _load_data(options.check, model, None, options.raw)
+        check = (data.x_test, data.y_test)
+    from keras_l0.export.tflite import export_tflite
+
+    report = export_tflite(
+        model,
+        options.out,
+        quantize=options.quantize,
+        check_data=check,
+        tolerance=options.tolerance,
+    )
+    print(json.dumps(report.to_dict(), indent=2) if options.json else report)
+
+
+def _existing(text: str, argument: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise invalid_argument(argument, "an existing file", text)
+    return path
+
+
+def _folder(text: str, make: bool = True) -> Path:
+    """A folder that can be written, made where it is missing."""
+    path = Path(text)
+    try:
+        if make:
+            path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise invalid_argument(
+            "out", "a folder that can be written", text, f"{error.strerror}"
+        ) from error
+    return path
+
+
+def _load_model(path: Path) -> "keras.Model":
+    import keras
+
+    import keras_l0  # noqa: F401 (registers the regularizers that a file may name)
+
+    try:
+        return keras.models.load_model(path, safe_mode=True)
+    except Exception as error:  # a damaged file fails in as many ways as it has parts
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise invalid_argument("MODEL", "a whole .keras file", str(path), reason) from error
+
+
+def _load_data(source: str, model: "keras.Model", holdout: float | None, raw: bool) -> "Dataset":
+    """A data set by name, file or folder, its examples in the model's input shape."""
+    from keras_l0.experiments import datasets
+
+    shape = model.input_shape
+    if not isinstance(shape, tuple):
+        raise invalid_argument("MODEL", "a model with one input", f"input shapes {shape}")
+    if source in DATASETS:
+        data = datasets.load(source)
+    elif Path(source).is_dir():
+        if len(shape) != 4 or None in shape[1:]:
+            raise invalid_argument(
+                "DATA", "a .npz file, since the model takes no images of fixed size", source
+            )
+        data = datasets.load_folder(source, shape[1:3], shape[3], holdout)
+    else:
+        data = datasets.load_npz(source, holdout)
+    if not raw:
+        data = datasets.preprocess(data)
+    x_train = datasets.fit_to(data.x_train, shape[1:])
+    return replace(data, x_train=x_train, x_test=datasets.fit_to(data.x_test, shape[1:]))
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="keras-l0", description="Keras 3 networks made small, and proven to run.")
+    commands = parser.add_subparsers(title="commands", required=True, parser_class=_Parser)
+
+    one = commands.add_parser("demo", help="train, compress and export a small network")
+    one.add_argument("--dataset", choices=("digits", "mnist"), default="digits")
+    one.add_argument("--out", default="demo-out", help="folder for the files (%(default)s)")
+    one.set_defaults(command=demo)
+
+    one = commands.add_parser("compress", help="compress a compiled model and export it")
+    one.add_argument("model", metavar="MODEL", help="a compiled model, a .keras file")
+    _add_data(one, "--data", required=True)
+    target = one.add_mutually_exclusive_group(required=True)
+    target.add_argument("--compression", type=float, help="all parameters over those left")
+    target.add_argument("--sparsity", type=float, help="zeros over all prunable weights")
+    one.add_argument("--out", required=True, help="folder for the files")
+    one.add_argument(
+        "--holdout", type=float, help="share to test on where DATA has no test arrays (0.1)"
+    )
+    one.add_argument(
+        "--validation",
+        type=float,
+        default=0.1,
+        help="share of the rest to validate on (%(default)s)",
+    )
+    one.add_argument("--l2", type=float, default=1e-5, help="α_ℓ2 (%(default)s)")
+    one.add_argument("--l0", type=float, default=1e-5, help="α_ℓ0 (%(default)s)")
+    one.add_argument("--beta", type=float, default=10.0, help="β (%(default)s)")
+    one.add_argument("--scale", choices=("layer_size", "layer_size_l0"), help="NORM")
+    one.add_argument("--method", choices=("global", "layerwise", "random"), default="global")
+    one.add_argument("--warmup", type=int, default=10, help="epochs before pruning (%(default)s)")
+    one.add_argument(
+        "--ramp", type=int, default=20, help="epochs of pruning, 0 for once (%(default)s)"
+    )
+    one.add_argument("--finetune", type=int, default=10, help="epochs after it (%(default)s)")
+    one.add_argument("--power", type=float, default=3.0, help="the ramp's degree (%(default)s)")
+    one.add_argument("--regrow", action="store_true", help="weights may grow back in the ramp")
+    one.add_argument("--batch-size", type=int, default=32, help="(%(default)s)")
+    _add_quantize(one)
+    one.set_defaults(command=compress)
+
+    one = commands.add_parser("summary", help="count a model's zeros")
+    one.add_argument("model", metavar="MODEL", help="a .keras file")
+    one.add_argument("--json", action="store_true", help="for programs")
+    one.set_defaults(command=summary)
+
+    one = commands.add_parser("export", help="write a sparse .tflite file that has been run")
+    one.add_argument("model", metavar="MODEL", help="a .keras file")
+    one.add_argument("out", metavar="OUT", help="the .tflite file")
+    _add_quantize(one)
+    _add_data(one, "--check")
+    one.add_argument("--tolerance", type=float, help="largest deviation over largest output")
+    one.add_argument("--json", action="store_true", help="for programs")
+    one.set_defaults(command=export)
+    return parser
+
+
+def _add_data(parser: argparse.ArgumentParser, name: str, required: bool = False) -> None:
+    parser.add_argument(
+        name,
+        metavar="DATA",
+        required=required,
+        help=f"a .npz file, a folder with one folder of images a class, or {', '.join(DATASETS)}",
+    )
+    parser.add_argument(
+        "--raw", action="store_true", help="leave integer pixels as they are, not scaled to [0, 1]"
+    )
+
+
+def _add_quantize(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quantize", choices=("float16",), help="of the .tflite file's weights")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

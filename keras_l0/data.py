@@ -1,0 +1,66 @@
+"""Training and validation data, in whatever form Keras takes it."""
+
+from typing import Any
+
+import keras
+
+from keras_l0.errors import invalid_argument
+
+
+def unpack(data: Any, argument: str) -> dict[str, Any]:
+    """The arguments ``x``, ``y`` and ``sample_weight`` of ``fit`` and ``evaluate``.
+
+    Args:
+        data: a tuple ``(x, y)`` or ``(x, y, sample_weight)`` of arrays, or a ``tf.data``
+            dataset, a ``PyDataset``, a PyTorch ``DataLoader`` or another iterable of batches.
+        argument: the argument's name, for the error.
+
+    Returns:
+        The arguments that there are.
+
+    Raises:
+        ValueError: if there are no data, or a tuple is not of two or three.
+
+    Example:
+
+    >>> unpack(([1], [2]), "train")
+    {'x': [1], 'y': [2]}
+    """
+    if data is None or (isinstance(data, tuple) and len(data) not in (2, 3)):
+        raise invalid_argument(
+            argument,
+            "a tuple (x, y) or (x, y, sample_weight), or a data set of batches",
+            data if data is None else f"a tuple of {len(data)}",
+        )
+    if not isinstance(data, tuple):
+        return {"x": data}
+    return dict(zip(("x", "y", "sample_weight"), data, strict=False))
+
+
+def evaluate(
+    model: keras.Model,
+    data: Any,
+    argument: str,
+    *,
+    steps: int | None = None,
+    batch_size: int | None = None,
+) -> dict[str, float]:
+    """The loss and metrics of a compiled model, without a progress bar."""
+    arguments = unpack(data, argument)
+    found = model.evaluate(
+        **arguments, steps=steps, batch_size=batch_size, verbose=0, return_dict=True
+    )
+    return {name: float(value) for name, value in found.items()}
+
+
+def check_compiled(model: keras.Model) -> None:
+    """Raises a ``ValueError`` unless ``compile`` was called."""
+    if not isinstance(model, keras.Model):
+        raise invalid_argument("model", "a keras.Model", model)
+    if not model.compiled:
+        raise invalid_argument(
+            "model",
+            "a compiled model",
+            model.name,
+            "Call `model.compile(optimizer, loss, metrics)` first",
+        )

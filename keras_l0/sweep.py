@@ -1,0 +1,195 @@
+"""Metric against compression: how a target is chosen."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from keras_l0.data import check_compiled, evaluate
+from keras_l0.errors import invalid_argument
+from keras_l0.pruning import plan
+from keras_l0.pruning.measure import measure
+from keras_l0.pruning.once import choose_score, make_plan
+from keras_l0.pruning.scores import Array
+from keras_l0.pruning.targets import Targets, check_built, find_targets
+from keras_l0.report.plots import plot_tradeoff
+from keras_l0.report.table import render
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class Point:
+    """One pruning of a sweep.
+
+    Args:
+        weight: the path of the only weight tensor pruned, or ``None`` for the whole network.
+        compression: all parameters of the network over those left.
+        weight_compression: prunable weights over those not zero; of ``weight`` alone where
+            there is one.
+        metrics: what ``evaluate`` found, by name.
+    """
+
+    weight: str | None
+    compression: float
+    weight_compression: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Metrics of a network pruned to several compressions, without training.
+
+    Args:
+        baseline: the metrics of the model as it is.
+        points: one for each pruning, in the order they were asked for.
+    """
+
+    baseline: dict[str, float]
+    points: list[Point]
+
+    def plot(self, metric: str | None = None, ax: "Axes | None" = None) -> "Axes":
+        """Draws the metric against compression, a line for each weight tensor swept.
+
+        Args:
+            metric: one of the names in ``baseline``; the last one, which is no loss, if
+                ``None``.
+            ax: where to draw; a new figure if ``None``.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ValueError: if there is no such metric.
+        """
+        name = metric or list(self.baseline)[-1]
+        if name not in self.baseline:
+            raise invalid_argument("metric", f"one of {', '.join(self.baseline)}", metric)
+        for weight in dict.fromkeys(point.weight for point in self.points):
+            line = [
+                (point.weight_compression if weight else point.compression, point.metrics[name])
+                for point in self.points
+                if point.weight == weight
+            ]
+            baseline = self.baseline[name] if ax is None else None
+            ax = plot_tradeoff(line, metric=name, label=weight, baseline=baseline, ax=ax)
+        assert ax is not None, "a sweep has a point"
+        return ax
+
+    def to_dict(self) -> dict[str, Any]:
+        """The sweep in plain Python values."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """The sweep as JSON."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def __str__(self) -> str:
+        rows = [["as it is", "", "", *(f"{value:.4f}" for value in self.baseline.values())]]
+        rows += [
+            [
+                point.weight or "network",
+                f"{point.compression:.2f}x",
+                f"{point.weight_compression:.2f}x",
+                *(f"{value:.4f}" for value in point.metrics.values()),
+            ]
+            for point in self.points
+        ]
+        return render(
+            ["pruned", "compression", "weight compression", *self.baseline], rows, title="Sweep"
+        )
+
+
+def sweep(
+    model: keras.Model,
+    validation: Any,
+    *,
+    compressions: Sequence[float],
+    method: str = "global",
+    by: str = "network",
+    score: Any = "magnitude",
+    seed: int | None = None,
+    layers: str | Sequence[str] | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+) -> Sweep:
+    """Prunes a model to several compressions, evaluates each, and leaves it as it was.
+
+    Nothing is trained: a sweep is a lower bound on what pruning during training reaches, and
+    tells which layers are sensitive.
+
+    Args:
+        model: a built and compiled model.
+        validation: whatever ``evaluate`` takes: a tuple of arrays or a data set of batches.
+        compressions: numbers ≥ 1. With ``by="network"`` all parameters of the network over
+            those left; with ``by="layer"`` the weights of the one tensor pruned over those left.
+        method: ``"global"``, ``"layerwise"`` or ``"random"``, as in ``prune``.
+        by: ``"network"``, or ``"layer"``: each weight tensor in turn, the others left alone.
+        score: as in ``prune``.
+        seed: as in ``prune``.
+        layers: as in ``prune``.
+        steps: batches to evaluate, for a data set that is repeated.
+        batch_size: of the evaluation, for arrays.
+
+    Returns:
+        The metrics at each compression; ``print`` shows a table, ``plot`` draws it.
+
+    Raises:
+        ValueError: if an argument is out of its range, the model is not built or not compiled,
+            or a compression is out of reach.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_l0 import sweep
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> model.compile("sgd", "mse", metrics=["mae"])
+    >>> found = sweep(model, (np.ones((8, 4)), np.ones((8, 2))), compressions=[1, 2])
+    >>> [point.compression for point in found.points]
+    [1.0, 2.0]
+    """
+    check_built(model)
+    check_compiled(model)
+    goals = [plan.Goal(compression=compression) for compression in compressions]
+    if not goals:
+        raise invalid_argument("compressions", "at least one number >= 1", compressions)
+    if by not in ("network", "layer"):
+        raise invalid_argument("by", '"network" or "layer"', by)
+    chosen = choose_score(method, score, seed)
+    targets = find_targets(model, layers)
+    scopes: list[tuple[str | None, Targets]] = [(None, targets)]
+    if by == "layer":
+        scopes = [(weight.path, Targets([weight], [], {})) for weight in targets.live]
+    runs = []
+    for path, scope in scopes:
+        for goal in goals:
+            # Of a layer alone the compression is that of its weights.
+            quotas = (
+                make_plan(model, scope, goal, method)
+                if path is None
+                else plan.global_plan(
+                    model, scope, plan.Goal(sparsity=1 - 1 / float(goal.compression or 1))
+                )
+            )
+            runs.append((path, scope, quotas))
+    before = [weight.values().copy() for weight in targets.live]
+    baseline = evaluate(model, validation, "validation", steps=steps, batch_size=batch_size)
+    points = []
+    try:
+        for path, scope, quotas in runs:
+            plan.prune_to(quotas, 1.0, chosen)
+            now = measure(model, scope)
+            found = evaluate(model, validation, "validation", steps=steps, batch_size=batch_size)
+            points.append(Point(path, now.compression, now.weight_compression, found))
+            _restore(targets, before)
+    finally:
+        _restore(targets, before)
+    return Sweep(baseline, points)
+
+
+def _restore(targets: Targets, values: list[Array]) -> None:
+    for weight, before in zip(targets.live, values, strict=True):
+        weight.variable.assign(before)
