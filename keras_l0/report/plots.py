@@ -75,10 +75,9 @@ def plot_tradeoff(
     ax.set_xscale("log")
     low, high = ax.dataLim.intervalx
     # Between close compressions the ticks 1, 2, 5 would leave the axis all but bare.
+    even = ticker.MaxNLocator(nbins=8, steps=[1, 2, 5, 10])
     close = low < high < 4 * low
-    ax.xaxis.set_major_locator(
-        ticker.MaxNLocator(nbins=6) if close else ticker.LogLocator(subs=(1, 2, 5))
-    )
+    ax.xaxis.set_major_locator(even if close else ticker.LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
     ax.xaxis.set_minor_locator(ticker.NullLocator())
     ax.set_xlabel("compression (all parameters / parameters left)")
