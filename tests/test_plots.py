@@ -40,7 +40,7 @@ def test_ticks_are_plain_numbers() -> None:
 
 def test_close_compressions_have_ticks_between_them() -> None:
     ax = plot_tradeoff([(1, 0.9), (1.5, 0.8), (3.8, 0.7)], metric="accuracy")
-    assert ticks(ax) == ["1", "1.5", "2", "2.5", "3", "3.5"]
+    assert ticks(ax) == ["1", "1.5", "2", "2.5", "3", "3.5", "4"]
 
 
 def test_one_point_has_a_tick() -> None:
