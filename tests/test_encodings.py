@@ -1,6 +1,5 @@
 """A tensor's sparse form gives back the tensor, at the size known before."""
 
-import doctest
 import math
 
 import numpy as np
@@ -169,7 +168,3 @@ def test_what_cannot_be_encoded_is_refused(array: NDArray[np.floating], received
         "Invalid value for argument `array`. Expected floating numbers of rank 1 or more, "
         f"not empty. Received: array='{received}'"
     )
-
-
-def test_the_examples_run() -> None:
-    assert doctest.testmod(encodings).failed == 0

@@ -87,7 +87,7 @@ def encode(array: NDArray[np.floating]) -> CsrEncoding:
     >>> kernel[7, [1, 4]] = 5.0
     >>> encoding = encode(kernel)
     >>> encoding.name, encoding.nbytes, kernel.nbytes
-    ('1:dense 0:sparse', 23, 12000)
+    ('0:sparse 1:sparse', 16, 12000)
     >>> bool((decode(encoding) == kernel).all())
     True
     """
