@@ -16,8 +16,8 @@ from keras import layers
 pytest.importorskip("tensorflow", reason="exporting needs TensorFlow")
 pytest.importorskip("ai_edge_litert", reason="exporting needs LiteRT")
 
-from keras_l0.export import check, convert, sparse, tflite  # noqa: E402, after the skips
-from keras_l0.export.tflite import export_tflite  # noqa: E402, after the skips
+from keras_l0.export import check, convert, sparse, tflite
+from keras_l0.export.tflite import export_tflite
 
 ON_TENSORFLOW = keras.config.backend() == "tensorflow"
 only_on_tensorflow = pytest.mark.skipif(
@@ -466,7 +466,7 @@ def test_a_weight_that_is_nan_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unbuilt_model_and_a_subclassed_one_without_data_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="Expected a built keras.Model"):
+    with pytest.raises(ValueError, match="Expected a built keras"):
         export_tflite(keras.Sequential([layers.Dense(3)]), tmp_path / "m.tflite")
     model = Subclassed()
     model(np.zeros((1, 3)))
