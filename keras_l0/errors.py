@@ -26,4 +26,4 @@ Received: sparsity=1.5
         f"Invalid value for argument `{argument}`. Expected {expected}. "
         f"Received: {argument}={received!r}"
     )
-    return ValueError(f"{text}. {advice}" if advice else text)
+    return ValueError(f"{text}. {advice.rstrip('.')}." if advice else text)
