@@ -348,6 +348,21 @@ def test_a_file_that_does_not_run_or_gives_nan_is_not_written(
 
 
 @only_on_tensorflow
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_a_mixed_precision_model_is_exported_as_float32(policy: str, tmp_path: Path) -> None:
+    """And has its own policy again afterwards."""
+    keras.config.set_dtype_policy(policy)
+    model = small()
+    report = export_tflite(model, tmp_path / "m.tflite")
+    assert report.deviation < 1e-5
+    assert report.notes == (
+        "The model's mixed precision is for training; the file computes in float32.",
+    )
+    assert {layer.dtype_policy.name for layer in model.layers} == {policy}
+    assert len(report.sparse) == 2
+
+
+@only_on_tensorflow
 def test_what_tflite_cannot_express_is_told(tmp_path: Path) -> None:
     inputs = keras.Input((4, 4))
     model = keras.Model(inputs, keras.ops.linalg.eigh(inputs)[0])

@@ -4,11 +4,13 @@ Run as a program, ``python -m keras_l0.export.convert MODEL INPUTS OUT QUANTIZE`
 converts a saved model on the TensorFlow backend for a parent that runs on another one.
 """
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +34,27 @@ def require_tensorflow() -> None:
                 f"Exporting to TFLite needs {module}. "
                 "Install it with `pip install keras_l0[tensorflow]`."
             )
+
+
+@contextlib.contextmanager
+def computing_in_float32(model: keras.Model) -> Iterator[bool]:
+    """Gives mixed-precision layers a float32 policy, and theirs back at the end.
+
+    TFLite's operators compute in float32; the half-precision operators that a mixed
+    policy would ask for do not exist there. Yields whether any layer was changed.
+    """
+    mixed = [
+        (layer, layer.dtype_policy)
+        for layer in model._flatten_layers()
+        if layer.compute_dtype != layer.variable_dtype and layer.variable_dtype == "float32"
+    ]
+    try:
+        for layer, _ in mixed:
+            layer.dtype_policy = "float32"
+        yield bool(mixed)
+    finally:
+        for layer, policy in mixed:
+            layer.dtype_policy = policy
 
 
 def dense_file(model: keras.Model, inputs: ModelInputs, quantize: str | None) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_l0.errors import invalid_argument
 from keras_l0.export import check
-from keras_l0.export.convert import dense_file, require_tensorflow
+from keras_l0.export.convert import computing_in_float32, dense_file, require_tensorflow
 from keras_l0.export.figures import ExportReport, processor, versions
 from keras_l0.export.samples import Arrays, ModelInputs, read_inputs, unique
 from keras_l0.export.sparse import SparseTensor, named_file, sparse_file
@@ -41,7 +41,8 @@ def export_tflite(
 
     A sparse file that runs wrong is replaced by the dense one if that is right. The
     file takes one sample at a time, as on a device, unless the model's batch size is
-    fixed. Works on every Keras backend; off TensorFlow the model is saved and converted by
+    fixed. A mixed-precision model is taken, and compared, as computing in float32.
+    Works on every Keras backend; off TensorFlow the model is saved and converted by
     another process.
 
     Args:
@@ -71,12 +72,15 @@ def export_tflite(
     inputs, batches = read_inputs(model, check_data)
     # The path is checked before the work, and nothing is left there if the work fails.
     with replacing(path) as temporary:
-        outputs, expected = _keras_outputs(model, inputs, batches)
-        converted = dense_file(model, inputs, quantize)
+        with computing_in_float32(model) as was_mixed:
+            outputs, expected = _keras_outputs(model, inputs, batches)
+            converted = dense_file(model, inputs, quantize)
         dense = named_file(converted, inputs.names, outputs)
         content, deviation, tensors, notes = _proven(
             dense, inputs, outputs, batches, expected, limit
         )
+        if was_mixed:
+            notes += ("The model's mixed precision is for training; the file computes in float32.",)
         latency, dense_latency = check.latencies([content, dense], inputs.names, batches[0])
         temporary.write_bytes(content)
     return ExportReport(
