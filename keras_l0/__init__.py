@@ -1,6 +1,7 @@
 """Keras 3 networks made small: regularization, pruning, sparse TFLite files."""
 
 from keras_l0.attach import regularize as regularize
+from keras_l0.export.tflite import export_tflite as export_tflite
 from keras_l0.pruning.callbacks import GlobalPrune as GlobalPrune
 from keras_l0.pruning.callbacks import KeepZeros as KeepZeros
 from keras_l0.pruning.callbacks import LayerwisePrune as LayerwisePrune
@@ -10,3 +11,6 @@ from keras_l0.regularizers import L2L0 as L2L0
 from keras_l0.regularizers import largest_alpha as largest_alpha
 from keras_l0.regularizers import scaling_factor as scaling_factor
 from keras_l0.regularizers import zero_attraction as zero_attraction
+from keras_l0.report.summary import summarize as summarize
+from keras_l0.scheme import compress as compress
+from keras_l0.sweep import sweep as sweep

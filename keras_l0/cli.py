@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from keras_l0.experiments.datasets import Dataset
 
-# Imports that need Keras stand inside the commands, so that --help is quick.
+# What a command needs is imported in it, so that the others do not wait for it.
 
 DATASETS = ("digits", "mnist", "cifar10", "fashion_mnist", "cifar100")
 
@@ -31,8 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 after one line on stderr.
     """
-    # TensorFlow greets with a dozen lines on stderr, where errors are to stand alone.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], None] = options.command
     try:
@@ -58,15 +55,15 @@ def compress(options: argparse.Namespace) -> None:
     """``keras-l0 compress``."""
     path = _existing(options.model, "MODEL")
     out = _folder(options.out)
-    model = _load_model(path)
+    model = _load_model(path, compiled=True)
     data = _load_data(options.data, model, options.holdout, options.raw)
     from keras_l0.data import check_compiled, evaluate
     from keras_l0.experiments.datasets import split_validation
     from keras_l0.export.tflite import check_export, export_tflite
     from keras_l0.files import replacing, write_text
     from keras_l0.regularizers import L2L0
-    from keras_l0.report.table import render
     from keras_l0.scheme import compress as run
+    from keras_l0.text import table
 
     check_compiled(model)
     check_export(out / "model.tflite", options.quantize)
@@ -101,7 +98,7 @@ def compress(options: argparse.Namespace) -> None:
     write_text(out / "report.json", json.dumps(figures, indent=2))
     print(report)
     rows = [[name, f"{before[name]:.4f}", f"{after[name]:.4f}"] for name in after]
-    print(render(["test", "given", "compressed"], rows))
+    print(table(["test", "given", "compressed"], rows))
     print(
         "Files: " + ", ".join(str(out / n) for n in ("model.keras", "model.tflite", "report.json"))
     )
@@ -159,13 +156,13 @@ def _folder(text: str, make: bool = True) -> Path:
     return path
 
 
-def _load_model(path: Path) -> "keras.Model":
+def _load_model(path: Path, compiled: bool = False) -> "keras.Model":
     import keras
 
     import keras_l0  # noqa: F401 (registers the regularizers that a file may name)
 
     try:
-        return keras.models.load_model(path, safe_mode=True)
+        return keras.models.load_model(path, compile=compiled, safe_mode=True)
     except Exception as error:  # a damaged file fails in as many ways as it has parts
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise invalid_argument("MODEL", "a whole .keras file", str(path), reason) from error
@@ -272,7 +269,3 @@ def _add_data(parser: argparse.ArgumentParser, name: str, required: bool = False
 
 def _add_quantize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quantize", choices=("float16",), help="of the .tflite file's weights")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

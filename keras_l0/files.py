@@ -24,13 +24,7 @@ def replacing(path: str | os.PathLike[str], argument: str = "path") -> Iterator[
     Raises:
         ValueError: if ``path`` is a folder, or its folder is missing.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise invalid_argument(argument, "a file's path", str(target), "It is a folder.")
-    if not target.parent.is_dir():
-        raise invalid_argument(
-            argument, "a path in an existing folder", str(target), f"Make {target.parent} first."
-        )
+    target = check_target(path, argument)
     temporary = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
     try:
         yield temporary
@@ -39,6 +33,24 @@ def replacing(path: str | os.PathLike[str], argument: str = "path") -> Iterator[
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_target(path: str | os.PathLike[str], argument: str = "path") -> Path:
+    """The path, if a file can stand there.
+
+    Raises:
+        ValueError: if it is none, is a folder, or its folder is missing.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise invalid_argument(argument, "a file's path", path)
+    target = Path(path)
+    if target.is_dir():
+        raise invalid_argument(argument, "a file's path", str(target), "It is a folder.")
+    if not target.parent.is_dir():
+        raise invalid_argument(
+            argument, "a path in an existing folder", str(target), f"Make {target.parent} first."
+        )
+    return target
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

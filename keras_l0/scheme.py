@@ -21,7 +21,7 @@ from keras_l0.pruning.schedules import check_ramp
 from keras_l0.pruning.targets import find_targets
 from keras_l0.regularizers import L2L0
 from keras_l0.report.summary import Summary, summarize
-from keras_l0.report.table import render
+from keras_l0.text import table
 from keras_l0.versions import versions
 
 
@@ -69,7 +69,7 @@ class Report:
             [metric, *(f"{metrics[metric]:.4f}" for metrics in there.values())]
             for metric in self.after
         ]
-        text = render(["validation", *there], rows)
+        text = table(["validation", *there], rows)
         return "\n".join([text, str(self.summary), *([str(self.export)] if self.export else [])])
 
 

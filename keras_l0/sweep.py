@@ -15,7 +15,7 @@ from keras_l0.pruning.once import choose_score, make_plan
 from keras_l0.pruning.scores import Array
 from keras_l0.pruning.targets import Targets, check_built, find_targets
 from keras_l0.report.plots import plot_tradeoff
-from keras_l0.report.table import render
+from keras_l0.text import table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,7 +98,7 @@ class Sweep:
             ]
             for point in self.points
         ]
-        return render(
+        return table(
             ["pruned", "compression", "weight compression", *self.baseline], rows, title="Sweep"
         )
 

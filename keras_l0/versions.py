@@ -3,7 +3,16 @@
 import importlib.metadata
 import platform
 
-PACKAGES = ("keras_l0", "keras", "numpy", "tensorflow", "ai-edge-litert", "jax", "torch")
+PACKAGES = (
+    "keras_l0",
+    "keras",
+    "numpy",
+    "tensorflow",
+    "tensorflow-cpu",
+    "ai-edge-litert",
+    "jax",
+    "torch",
+)
 
 
 def versions() -> dict[str, str]:

@@ -15,10 +15,10 @@ from keras_l0.export.tflite import ExportReport, check_export, export_tflite
 from keras_l0.files import replacing, write_text
 from keras_l0.regularizers import L2L0
 from keras_l0.report.plots import plot_tradeoff, save_figure
-from keras_l0.report.table import render
 from keras_l0.report.summary import Summary
 from keras_l0.scheme import compress
 from keras_l0.sweep import Sweep, sweep
+from keras_l0.text import table
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _table(
         ["latency, ms", f"{export.dense_latency_ms:.4f}", f"{export.latency_ms:.4f}"],
         *([file, "", str(out / file)] for file in FILES),
     ]
-    return render([f"LeNet-300-100 on {name}", "dense", "compressed"], rows)
+    return table([f"LeNet-300-100 on {name}", "dense", "compressed"], rows)
 
 
 FILES = ("model.keras", "model.tflite", "report.json", "tradeoff.png")

@@ -1,17 +1,12 @@
 """What an export brought: the figures, as a table and as JSON."""
 
-import io
 import platform
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import keras
-from rich.console import Console
-from rich.table import Table
-
 from keras_l0.export.sparse import SparseTensor
+from keras_l0.text import table
 
 
 @dataclass(frozen=True)
@@ -61,34 +56,20 @@ class ExportReport:
 
     def __str__(self) -> str:
         """A small table."""
-        table = Table(title=f"{self.path} ({self.quantize or 'float32'})", title_justify="left")
-        for heading in ("", "this file", "dense file"):
-            table.add_column(heading, justify="right" if heading else "left")
-        table.add_row("bytes", f"{self.bytes:,}", f"{self.dense_bytes:,}")
-        table.add_row("after gzip", f"{self.gzip_bytes:,}", f"{self.dense_gzip_bytes:,}")
-        table.add_row("latency", f"{self.latency_ms:.4f} ms", f"{self.dense_latency_ms:.4f} ms")
+        rows = [
+            ["bytes", f"{self.bytes:,}", f"{self.dense_bytes:,}"],
+            ["after gzip", f"{self.gzip_bytes:,}", f"{self.dense_gzip_bytes:,}"],
+            ["latency", f"{self.latency_ms:.4f} ms", f"{self.dense_latency_ms:.4f} ms"],
+        ]
+        title = f"{self.path} ({self.quantize or 'float32'})"
         lines = [
+            table(["", "this file", "dense file"], rows, title=title),
             f"deviation {self.deviation:.2g} of at most {self.tolerance:.2g} "
             f"on {self.checked_samples} samples",
             f"{len(self.sparse)} sparse tensors",
             *self.notes,
         ]
-        text = io.StringIO()
-        console = Console(file=text, width=100, color_system=None, highlight=False, markup=False)
-        console.print(table)
-        for line in lines:
-            console.print(line)
-        return text.getvalue().rstrip()
-
-
-def versions() -> dict[str, str]:
-    """Versions of keras_l0, Keras and what converts and runs TFLite files."""
-    return {
-        "keras_l0": _version("keras_l0"),
-        "keras": keras.__version__,
-        "tensorflow": _version("tensorflow", "tensorflow-cpu", "tensorflow-intel"),
-        "ai-edge-litert": _version("ai-edge-litert"),
-    }
+        return "\n".join(lines)
 
 
 def processor() -> str:
@@ -100,12 +81,3 @@ def processor() -> str:
             if key.strip() == "model name":
                 return value.strip()
     return platform.processor() or platform.machine()
-
-
-def _version(*distributions: str) -> str:
-    for distribution in distributions:
-        try:
-            return metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            continue
-    return "not installed as a package"

@@ -11,10 +11,12 @@ import numpy as np
 from keras_l0.errors import invalid_argument
 from keras_l0.export import check
 from keras_l0.export.convert import computing_in_float32, dense_file, require_tensorflow
-from keras_l0.export.figures import ExportReport, processor, versions
+from keras_l0.export.figures import ExportReport as ExportReport
+from keras_l0.export.figures import processor
 from keras_l0.export.samples import Arrays, ModelInputs, read_inputs, unique
 from keras_l0.export.sparse import SparseTensor, named_file, sparse_file
-from keras_l0.files import replacing
+from keras_l0.files import check_target, replacing
+from keras_l0.versions import versions
 
 # A sparse file computes with the dense one's very weights, and differs at most by the order
 # of additions. Weights read wrong can hide below a tolerance that is meant for rounding.
@@ -66,8 +68,8 @@ def export_tflite(
         RuntimeError: if the model cannot be converted, or the file does not run or
             deviates too much.
     """
-    _require_valid(model, path, quantize, tolerance)
-    require_tensorflow()
+    _require_valid(model, tolerance)
+    check_export(path, quantize)
     limit = _TOLERANCES[quantize] if tolerance is None else float(tolerance)
     inputs, batches = read_inputs(model, check_data)
     # The path is checked before the work, and nothing is left there if the work fails.
@@ -102,15 +104,28 @@ def export_tflite(
     )
 
 
-def _require_valid(model: Any, path: Any, quantize: Any, tolerance: Any) -> None:
+def check_export(path: str | os.PathLike[str], quantize: str | None) -> None:
+    """Whether an export could begin: worth asking before a long training.
+
+    Args:
+        path: the file to write.
+        quantize: as in ``export_tflite``.
+
+    Raises:
+        ValueError: if an argument is wrong.
+        ImportError: if TensorFlow or LiteRT is not installed.
+    """
+    check_target(path)
+    if not (quantize is None or quantize == "float16"):
+        raise invalid_argument("quantize", 'None or "float16"', quantize)
+    require_tensorflow()
+
+
+def _require_valid(model: Any, tolerance: Any) -> None:
     if not isinstance(model, keras.Model) or not model.built:
         raise invalid_argument(
             "model", "a built keras.Model", model, "Call it on data, or `build` it, first."
         )
-    if not isinstance(path, (str, os.PathLike)):
-        raise invalid_argument("path", "a file's path", path)
-    if not (quantize is None or quantize == "float16"):
-        raise invalid_argument("quantize", 'None or "float16"', quantize)
     if tolerance is not None and not (
         isinstance(tolerance, (int, float))
         and not isinstance(tolerance, bool)

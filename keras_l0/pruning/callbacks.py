@@ -46,7 +46,7 @@ class KeepZeros(keras.callbacks.Callback):
         as_patterns(layers)
         self.layers = layers
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002 (Keras')
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Puts the hook on and has the train step traced with it."""
         model = self.model
         self._targets = find_targets(model, self.layers)
@@ -57,14 +57,14 @@ class KeepZeros(keras.callbacks.Callback):
         self._watch = Watch(model, lambda: measure(model, self._targets).sparsity, self._finish)
         self._prepare()
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Holds the zeros from the first step on."""
         if self._epoch is None:
             self._kept = measure(self.model, self._targets).zeros
             self._hold.switch(True)
         self._epoch = epoch
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds ``sparsity``, ``compression`` and ``penalty`` to the logs."""
         if logs is not None:
             now = measure(self.model, self._targets)
@@ -136,7 +136,7 @@ class _Prune(KeepZeros):
         self.begin, self.end, self.every, self.power = begin, end, every, power
         self.regrow = regrow
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Prunes to this epoch's share of the target; the epoch then trains sparse."""
         ramp = self._ramp
         # A fit that begins past a pruning makes up for it; one that resumes finds it done.

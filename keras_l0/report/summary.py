@@ -1,6 +1,5 @@
 """What a model's weights are made of: zeros, compression, bytes."""
 
-import io
 import json
 import math
 import re
@@ -10,11 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 from rich import box, filesize
-from rich.console import Console
 from rich.table import Table
 
 from keras_l0.errors import invalid_argument
+from keras_l0.pruning.measure import ratio
 from keras_l0.pruning.targets import Weight, find_targets
+from keras_l0.text import plain
 
 
 def summarize(model: keras.Model) -> "Summary":
@@ -173,12 +173,12 @@ class Summary:
     @property
     def compression(self) -> float:
         """All parameters over those left; infinite where none is left."""
-        return _ratio(self.parameters, self.left)
+        return ratio(self.parameters, self.left)
 
     @property
     def weight_compression(self) -> float:
         """Prunable weights over those not zero; infinite where all are zero."""
-        return _ratio(self.prunable, self.prunable - self.zeros)
+        return ratio(self.prunable, self.prunable - self.zeros)
 
     @property
     def bytes_dense(self) -> int:
@@ -212,25 +212,9 @@ class Summary:
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     def __str__(self) -> str:
-        # The text must not depend on where it is printed: no colors, no markup read out of
-        # layer names, no Jupyter display past the file.
-        console = Console(
-            file=io.StringIO(),
-            width=120,
-            color_system=None,
-            force_terminal=False,
-            force_jupyter=False,
-            markup=False,
-            emoji=False,
-            highlight=False,
-        )
-        with console.capture() as capture:
-            console.print(_weight_table(self), _totals_table(self))
-            if self.skipped:
-                console.print("Nothing to prune in:")
-            for layer, reason in self.skipped.items():
-                console.print(f"  {layer}: {reason}")
-        return "\n".join(line.rstrip() for line in capture.get().splitlines())
+        lines = [f"  {layer}: {reason}" for layer, reason in self.skipped.items()]
+        rest = ["Nothing to prune in:", *lines] if lines else []
+        return plain(_weight_table(self), _totals_table(self), *rest)
 
 
 def _summarize_weight(weight: Weight) -> WeightSummary:
@@ -252,25 +236,19 @@ def _bits(variable: keras.Variable) -> int:
     return int(width.group()) if width else 8
 
 
-def _ratio(whole: int, left: int) -> float:
-    if left:
-        return whole / left
-    return math.inf if whole else 1.0
-
-
 def _finite(ratio: float) -> float | None:
     return ratio if math.isfinite(ratio) else None
 
 
 def _weight_table(summary: Summary) -> Table:
     table = Table(title=f"{summary.name}: prunable weights", title_justify="left", box=box.SIMPLE)
-    table.add_column("weight", overflow="fold")
+    table.add_column("weight")
     for column in ("shape", "dtype"):
         table.add_column(column)
     for column in ("weights", "zeros", "sparsity", "dense", "entropy bound"):
         table.add_column(column, justify="right")
     for row in summary.weights:
-        # The title has the model's name; every path repeating it would fold the lines.
+        # The title has the model's name already.
         path = row.path.removeprefix(f"{summary.name}/")
         table.add_row(
             f"{path} (frozen)" if row.frozen else path,

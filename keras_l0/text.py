@@ -1,0 +1,54 @@
+"""Tables and reports as plain text."""
+
+import io
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+
+def plain(*renderables: RenderableType) -> str:
+    """What rich shows, as text that is the same wherever it is printed.
+
+    No colors, no markup read out of names, and as wide as it needs to be: a table cut to a
+    terminal's width loses figures.
+
+    Example:
+
+    >>> plain("[bold] is a name")
+    '[bold] is a name'
+    """
+    console = Console(
+        file=io.StringIO(),
+        width=1000,
+        color_system=None,
+        force_terminal=False,
+        force_jupyter=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    with console.capture() as capture:
+        console.print(*renderables)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> str:
+    """A table in plain text, its first column to the left and the others to the right.
+
+    Example:
+
+    >>> print(table(["layer", "zeros"], [["dense", "3"]]))
+    ┌───────┬───────┐
+    │ layer │ zeros │
+    ├───────┼───────┤
+    │ dense │     3 │
+    └───────┴───────┘
+    """
+    drawn = Table(box=box.SQUARE, title=title, title_justify="left", title_style="")
+    for place, name in enumerate(header):
+        drawn.add_column(name, justify="right" if place else "left", no_wrap=True)
+    for row in rows:
+        drawn.add_row(*row)
+    return plain(drawn)

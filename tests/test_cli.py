@@ -1,0 +1,222 @@
+"""The program: what it writes, and that an error is one line and status 2."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_l0 import cli, prune
+from keras_l0.regularizers import L2L0
+
+SMALL = ["--warmup", "1", "--ramp", "2", "--finetune", "1"]
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    """A small compiled model of 4 inputs and 3 classes."""
+    layers = [keras.Input((4,)), keras.layers.Dense(16, "relu", kernel_regularizer=L2L0(l0=1e-5))]
+    model = keras.Sequential([*layers, keras.layers.Dense(3, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.optimizer.build(model.trainable_variables)  # else Keras warns when it loads the file
+    model.save(tmp_path / "model.keras")
+    return tmp_path / "model.keras"
+
+
+@pytest.fixture
+def data_file(tmp_path: Path) -> Path:
+    """Sixty examples for it."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "data.npz"
+    np.savez(path, x_train=rng.random((60, 4), np.float32), y_train=np.arange(60) % 3)
+    return path
+
+
+def fails(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr of a call that fails with status 2."""
+    capfd.readouterr()
+    try:
+        status = cli.main(arguments)
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    captured = capfd.readouterr()
+    lines = [line for line in captured.err.splitlines() if not line.startswith(NOISE)]
+    assert status == 2
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("keras-l0")
+    return lines[0]
+
+
+# What native code of the backends says on stderr when it starts in a process of ours: the
+# program hushes it before it imports them, which a test that has imported them cannot.
+NOISE = ("WARNING: All log", "I0000", "W0000", "E0000")
+
+
+def test_compress_leaves_a_model_a_file_and_a_report(
+    model_file: Path, data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "made" / "here"
+    arguments = ["compress", str(model_file), "--data", str(data_file), "--compression", "2"]
+    assert cli.main([*arguments, "--out", str(out), *SMALL]) == 0
+    assert {path.name for path in out.iterdir()} == {"model.keras", "model.tflite", "report.json"}
+    report = json.loads((out / "report.json").read_text())
+    assert report["summary"]["compression"] >= 2
+    assert report["export"]["bytes"] == (out / "model.tflite").stat().st_size
+    assert set(report["test_after"]) == {"accuracy", "loss"}
+    model = keras.models.load_model(out / "model.keras")
+    assert np.count_nonzero(model.layers[0].kernel.numpy() == 0) > 0
+    assert "compression" in capsys.readouterr().out
+
+
+def test_summary_tells_zeros_as_a_table_and_as_json(
+    model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = keras.models.load_model(model_file)
+    prune(model, 0.5)
+    model.save(model_file)
+    assert cli.main(["summary", str(model_file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["zeros"] == 56
+    assert cli.main(["summary", str(model_file)]) == 0
+    assert "50.00%" in capsys.readouterr().out
+
+
+def test_export_writes_a_file_checked_on_the_data(
+    model_file: Path, data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "model.tflite"
+    arguments = ["export", str(model_file), str(out), "--check", str(data_file), "--json"]
+    assert cli.main([*arguments, "--quantize", "float16"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["bytes"] == out.stat().st_size
+    assert report["quantize"] == "float16"
+
+
+def test_a_folder_of_images_is_data(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = rng.integers(0, 255, (6, 6, 3)).astype("uint8")
+            keras.utils.save_img(tmp_path / "images" / name / f"{number}.png", pixels, scale=False)
+    layers = [keras.Input((6, 6, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")]
+    model = keras.Sequential(layers)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "model.keras")
+    arguments = ["compress", str(tmp_path / "model.keras"), "--data", str(tmp_path / "images")]
+    out = tmp_path / "out"
+    assert cli.main([*arguments, "--sparsity", "0.5", "--out", str(out), *SMALL]) == 0
+    assert json.loads((out / "report.json").read_text())["summary"]["zeros"] == 108
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["summary", "none.keras"], "argument `MODEL`. Expected an existing file"),
+        (["summary", "broken.keras"], "argument `MODEL`. Expected a whole .keras file"),
+        (["frobnicate"], "invalid choice: 'frobnicate'"),
+        (["compress", "model.keras"], "the following arguments are required"),
+    ],
+)
+def test_an_error_is_one_line_and_status_2(
+    arguments: list[str],
+    message: str,
+    model_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(model_file.parent)
+    whole = model_file.read_bytes()
+    Path("broken.keras").write_bytes(whole[: len(whole) // 2])
+    assert message in fails(arguments, capfd)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--compression", "0.5"],
+            "`compression`. Expected a finite float >= 1. Received: compression=0.5",
+        ),
+        (["--sparsity", "1"], "`sparsity`. Expected a float in [0, 1). Received: sparsity=1.0"),
+        (["--compression", "1000"], "the largest reachable"),
+        (
+            ["--sparsity", "0.5", "--l0", "-1"],
+            "`l0`. Expected a finite float >= 0. Received: l0=-1.0",
+        ),
+        (["--sparsity", "0.5", "--ramp", "-1"], "`ramp`"),
+        (["--sparsity", "0.5", "--holdout", "2"], "`holdout`"),
+        (["--sparsity", "0.5", "--data", "none.npz"], "`path`. Expected an existing .npz file"),
+        (["--sparsity", "0.5", "--data", "partial.npz"], "Missing: y_train"),
+        (["--sparsity", "0.5", "--data", "cut.npz"], "Expected a whole .npz file"),
+        (
+            ["--sparsity", "0.5", "--out", "model.keras"],
+            "`out`. Expected a folder that can be written",
+        ),
+    ],
+)
+def test_bad_input_to_compress_leaves_nothing_behind(
+    options: list[str],
+    message: str,
+    model_file: Path,
+    data_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(model_file.parent)
+    np.savez("partial.npz", x_train=np.zeros((4, 4)))
+    Path("cut.npz").write_bytes(data_file.read_bytes()[:200])
+    before = model_file.read_bytes()
+    arguments = ["compress", "model.keras", "--data", "data.npz", "--out", "out"]
+    assert message in fails([*arguments, *options], capfd)
+    assert model_file.read_bytes() == before
+    assert not Path("out").exists() or not list(Path("out").iterdir())
+
+
+def test_a_model_not_compiled_is_refused(
+    data_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "plain.keras"
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]).save(path)
+    arguments = ["compress", str(path), "--data", str(data_file), "--sparsity", "0.5"]
+    assert "Expected a compiled model" in fails([*arguments, "--out", str(tmp_path / "o")], capfd)
+
+
+def test_a_failed_export_keeps_the_older_file(
+    model_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "older.tflite"
+    out.write_bytes(b"older")
+    arguments = ["export", str(model_file), str(out), "--quantize", "float16"]
+    assert "tolerance" in fails([*arguments, "--tolerance", "1e-30"], capfd)
+    assert out.read_bytes() == b"older"
+
+
+def test_a_model_with_code_in_it_is_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "lambda.keras"
+    layers = [keras.Input((4,)), keras.layers.Lambda(lambda x: x + 1), keras.layers.Dense(2)]
+    keras.Sequential(layers).save(path)
+    assert "safe_mode" in fails(["summary", str(path)], capfd)
+
+
+def run_installed(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The program as it is installed, in a process of its own."""
+    program = Path(sys.executable).with_name("keras-l0")
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_program_says_nothing_on_stderr_but_its_error() -> None:
+    done = run_installed("summary", "none.keras")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_program_says_nothing_on_stderr_when_all_is_well(model_file: Path) -> None:
+    done = run_installed("summary", str(model_file))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "weight compression" in done.stdout
