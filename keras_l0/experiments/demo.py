@@ -192,9 +192,9 @@ def _table(
         ["sparsity", f"{0:.2%}", f"{summary.sparsity:.2%}"],
         ["compression, all parameters", "1.0x", f"{summary.compression:.1f}x"],
         ["compression, weights alone", "1.0x", f"{summary.weight_compression:.1f}x"],
-        ["file, bytes", f"{export.dense_bytes:,}", f"{export.bytes:,}"],
-        ["file, bytes after gzip", f"{export.dense_gzip_bytes:,}", f"{export.gzip_bytes:,}"],
+        ["tflite file, bytes", f"{export.dense_bytes:,}", f"{export.bytes:,}"],
         ["latency, ms", f"{export.dense_latency_ms:.4f}", f"{export.latency_ms:.4f}"],
+        ["latency, sparse file over dense", "", f"{export.latency_ratio:.2f}"],
         *([file, "", str(out / file)] for file in FILES),
     ]
     return table([f"LeNet-300-100 on {name}", "dense", "compressed"], rows)

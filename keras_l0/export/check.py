@@ -1,7 +1,6 @@
 """Does a TFLite file run, is it right, and how fast is it?"""
 
 import time
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -62,13 +61,14 @@ def deviation(expected: list[Arrays], received: list[Arrays]) -> float:
     return largest / (scale or 1.0)
 
 
-def latencies(contents: list[bytes], inputs: tuple[str, ...], batch: Arrays) -> list[float]:
-    """Milliseconds of one invocation, for each file, on one thread.
+def latencies(contents: list[bytes], inputs: tuple[str, ...], batch: Arrays) -> list[list[float]]:
+    """Milliseconds of one invocation, for each file and turn, on one thread.
 
     The files take turns, so that a slow moment of the machine meets all of them, and
     each turn is as many invocations as take some milliseconds, the clock being coarse
-    for a small network. The median of the turns is taken; all take about a second, or
-    one turn each where a single invocation takes longer.
+    for a small network. All take about a second, or one turn each where a single
+    invocation takes longer. Compare two files by the ratios of their turns: a machine that
+    is shared has fast and slow moments, and each file's median may fall into another.
 
     Args:
         contents: the files.
@@ -76,7 +76,7 @@ def latencies(contents: list[bytes], inputs: tuple[str, ...], batch: Arrays) -> 
         batch: an array for each input.
 
     Returns:
-        The medians, in the order of the files.
+        The turns of each file, in the order of the files.
     """
     invokers = [_prepared(content, inputs, batch) for content in contents]
     repeats = []
@@ -90,7 +90,7 @@ def latencies(contents: list[bytes], inputs: tuple[str, ...], batch: Arrays) -> 
             turn.append(_seconds(interpreter, count) / count * 1e3)
         if time.perf_counter() - start > _TOTAL_SECONDS:
             break
-    return [median(turn) for turn in turns]
+    return turns
 
 
 def _flat(batches: list[Arrays]) -> list[NDArray[Any]]:

@@ -6,6 +6,7 @@ converts a saved model on the TensorFlow backend for a parent that runs on anoth
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -133,11 +134,24 @@ def _convert(model: keras.Model, inputs: ModelInputs, quantize: str | None) -> b
         if quantize == "float16":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
-        return bytes(converter.convert())
+        with _without_notices():
+            return bytes(converter.convert())
     except Exception as error:
         raise RuntimeError(
             f"The model cannot be converted to TFLite's own operators: {error}"
         ) from error
+
+
+@contextlib.contextmanager
+def _without_notices() -> Iterator[None]:
+    """TensorFlow tells of a temporary folder that is gone again when it is read."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _main(saved: str, described: str, out: str, quantize: str) -> int:

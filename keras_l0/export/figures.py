@@ -22,6 +22,8 @@ class ExportReport:
         dense_gzip_bytes: that after zlib at level 9.
         latency_ms: milliseconds of one invocation, one thread, median.
         dense_latency_ms: that of the dense file, measured in turns with it.
+        latency_ratio: this file's latency over the dense one's, the median of the turns'
+            ratios, which a drift of the machine's speed leaves alone.
         deviation: largest deviation from the Keras model over its largest output.
         tolerance: what ``deviation`` was held against.
         checked_samples: how many samples were compared.
@@ -39,6 +41,7 @@ class ExportReport:
     dense_gzip_bytes: int
     latency_ms: float
     dense_latency_ms: float
+    latency_ratio: float
     deviation: float
     tolerance: float
     checked_samples: int
@@ -64,6 +67,7 @@ class ExportReport:
         title = f"{self.path} ({self.quantize or 'float32'})"
         lines = [
             table(["", "this file", "dense file"], rows, title=title),
+            f"latency over the dense file's: {self.latency_ratio:.2f}",
             f"deviation {self.deviation:.2g} of at most {self.tolerance:.2g} "
             f"on {self.checked_samples} samples",
             f"{len(self.sparse)} sparse tensors",
