@@ -1,0 +1,379 @@
+"""The scheme in one call: the target is reached, and nothing is touched when it cannot be."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from keras_l0 import L2L0
+from keras_l0.scheme import Result, compress
+
+BACKEND = keras.backend.backend()
+rng = np.random.default_rng(0)
+X = rng.normal(size=(64, 12)).astype("float32")
+Y = rng.integers(0, 3, 64)
+PARAMETERS = 131
+SHORT: dict[str, Any] = {"warmup": 1, "ramp": 2, "finetune": 1, "batch_size": 16, "verbose": 0}
+
+
+def net(compiled: bool = True, **dense: Any) -> keras.Model:
+    model = keras.Sequential(
+        [
+            keras.Input((12,)),
+            layers.Dense(8, "tanh", name="first", **dense),
+            layers.Dense(3, "softmax", name="second", **dense),
+        ],
+        name="net",
+    )
+    if compiled:
+        model.compile(
+            keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"]
+        )
+    return model
+
+
+def zeros(model: keras.Model) -> dict[str, int]:
+    return {
+        layer.name: int((ops.convert_to_numpy(layer.kernel) == 0).sum()) for layer in model.layers
+    }
+
+
+def assert_reached(result: Result, compression: float, epochs: int) -> None:
+    left = int(PARAMETERS // compression)
+    assert sum(zeros(result.model).values()) == PARAMETERS - left
+    assert result.report.summary.compression == pytest.approx(PARAMETERS / left)
+    assert result.history.epoch == list(range(epochs))
+    for name, values in result.history.history.items():
+        if name not in ("sparsity", "compression", "penalty"):
+            assert len(values) == epochs, name
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param({}, id="global"),
+        pytest.param({"method": "layerwise"}, id="layerwise"),
+        pytest.param({"method": "random", "seed": 1}, id="random"),
+        pytest.param({"regrow": True, "ramp": 3}, id="regrow"),
+        pytest.param({"ramp": 0}, id="the paper's: once"),
+        pytest.param({"warmup": 0}, id="no warmup"),
+        pytest.param({"finetune": 0}, id="no fine tuning"),
+        pytest.param({"ramp": 0, "finetune": 0}, id="once, at the end"),
+        pytest.param({"finetune_penalty": False}, id="fine tuning without the penalty"),
+        pytest.param({"finetune_penalty": False, "ramp": 0}, id="once, then without"),
+        pytest.param({"regularizer": None}, id="no penalty"),
+    ],
+)
+def test_the_target_is_reached_and_the_history_has_every_epoch(arguments: dict[str, Any]) -> None:
+    model = net()
+    given = {**SHORT, **arguments}
+    result = compress(model, (X, Y), (X, Y), compression=4, **given)
+    assert result.model is model
+    assert_reached(result, 4, given["warmup"] + given["ramp"] + given["finetune"])
+    assert (result.report.trained is None) == (given["warmup"] == 0)
+    found = model.evaluate(X, Y, verbose=0, return_dict=True)
+    assert result.report.after == pytest.approx(found, rel=1e-4)
+    json.loads(result.report.to_json())
+    assert str(result.report)
+
+
+def test_the_ramp_prunes_between_warmup_and_fine_tuning() -> None:
+    result = compress(net(), (X, Y), (X, Y), sparsity=0.8, **{**SHORT, "power": 1.0})
+    assert result.history.history["sparsity"] == [0.0, 0.4, 0.8, 0.8]
+
+
+def test_without_a_ramp_all_is_pruned_at_the_first_epoch_of_fine_tuning() -> None:
+    result = compress(net(), (X, Y), (X, Y), sparsity=0.8, **{**SHORT, "ramp": 0, "finetune": 2})
+    assert result.history.history["sparsity"] == [0.0, 0.8, 0.8]
+
+
+def test_the_penalty_is_on_to_the_end_unless_it_is_to_be_off() -> None:
+    for stays in (True, False):
+        model = net()
+        compress(model, (X, Y), (X, Y), sparsity=0.5, finetune_penalty=stays, **SHORT)
+        penalties = [layer.kernel.regularizer for layer in model.layers]
+        if stays:
+            assert [p.get_config() for p in penalties] == [L2L0(1e-5, 1e-5, 10.0).get_config()] * 2
+            assert all(layer.kernel_regularizer is not None for layer in model.layers)
+        else:
+            assert penalties == [None, None]
+            assert [layer.kernel_regularizer for layer in model.layers] == [None, None]
+
+
+def test_the_penalties_a_model_has_are_kept() -> None:
+    penalty = keras.regularizers.L2(0.01)
+    model = net(kernel_regularizer=penalty)
+    compress(model, (X, Y), (X, Y), sparsity=0.5, **SHORT)
+    assert [layer.kernel.regularizer for layer in model.layers] == [penalty, penalty]
+
+
+def test_penalty_scale_and_overrides_are_those_of_regularize() -> None:
+    model = net()
+    compress(
+        model,
+        (X, Y),
+        (X, Y),
+        sparsity=0.5,
+        regularizer=L2L0(l2=1e-3),
+        scale="layer_size",
+        overrides={"second": None},
+        **SHORT,
+    )
+    assert model.get_layer("first").kernel.regularizer.get_config()["l2"] == pytest.approx(1e-3)
+    assert model.get_layer("second").kernel.regularizer is None
+
+
+def test_the_report_tells_before_trained_and_after_with_the_settings() -> None:
+    model = net()
+    before = model.evaluate(X, Y, verbose=0, return_dict=True)
+    result = compress(model, (X, Y), (X, Y), compression=4, regularizer=L2L0(l0=1e-4), **SHORT)
+    report = json.loads(result.report.to_json())
+    assert report["before"] == pytest.approx(before, rel=1e-4)
+    assert report["trained"]["accuracy"] == result.history.history["val_accuracy"][0]
+    assert report["settings"]["compression"] == 4
+    assert report["settings"]["warmup"] == 1
+    assert report["settings"]["regularizer"]["l0"] == 1e-4
+    assert report["versions"]["keras"] == keras.__version__
+    assert report["export"] is None
+    assert report["seconds"] > 0
+
+
+def test_a_report_of_numpy_numbers_is_json_too() -> None:
+    result = compress(net(), (X, Y), (X, Y), compression=np.float32(4), **SHORT)
+    assert json.loads(result.report.to_json())["settings"]["compression"] == 4
+
+
+def test_only_the_layers_named_are_pruned() -> None:
+    model = net()
+    compress(model, (X, Y), (X, Y), sparsity=0.5, layers="second", **SHORT)
+    assert zeros(model) == {"first": 0, "second": 12}
+
+
+def test_further_callbacks_run_in_every_epoch() -> None:
+    class Count(keras.callbacks.Callback):
+        epochs = 0
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.epochs += 1
+
+    counter = Count()
+    arguments = {**SHORT, "finetune_penalty": False, "finetune": 2}
+    compress(net(), (X, Y), (X, Y), sparsity=0.5, callbacks=[counter], **arguments)
+    assert counter.epochs == 5
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Any:
+        batch = slice(16 * index, 16 * (index + 1))
+        return X[batch], Y[batch]
+
+
+def test_data_may_be_a_tuple_with_sample_weights_and_class_weights() -> None:
+    weights = np.linspace(0.5, 1.5, 64).astype("float32")
+    result = compress(net(), (X, Y, weights), (X, Y, weights), compression=4, **SHORT)
+    assert_reached(result, 4, 4)
+    expected = result.model.evaluate(X, Y, sample_weight=weights, verbose=0, return_dict=True)
+    assert result.report.after == pytest.approx(expected, rel=1e-4)
+    class_weight = {0: 1.0, 1: 2.0, 2: 0.5}
+    result = compress(net(), (X, Y), (X, Y), compression=4, class_weight=class_weight, **SHORT)
+    assert_reached(result, 4, 4)
+    json.loads(result.report.to_json())
+
+
+def test_data_may_be_a_py_dataset() -> None:
+    arguments = {**SHORT, "batch_size": None}
+    assert_reached(compress(net(), Batches(), Batches(), compression=4, **arguments), 4, 4)
+
+
+def test_data_may_be_a_torch_data_loader() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    pairs = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
+    loader = torch.utils.data.DataLoader(pairs, batch_size=16)
+    arguments = {**SHORT, "batch_size": None}
+    assert_reached(compress(net(), loader, loader, compression=4, **arguments), 4, 4)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.data is tried on its own backend")
+@pytest.mark.parametrize("finetune_penalty", [True, False])
+def test_data_may_be_a_repeated_tf_dataset(finetune_penalty: bool) -> None:
+    import tensorflow as tf
+
+    endless = tf.data.Dataset.from_tensor_slices((X, Y)).batch(16).repeat()
+    arguments = {**SHORT, "batch_size": None, "finetune_penalty": finetune_penalty}
+    result = compress(
+        net(), endless, endless, compression=4, steps_per_epoch=4, validation_steps=4, **arguments
+    )
+    assert_reached(result, 4, 4)
+
+
+def test_the_compressed_model_is_saved_and_loaded(tmp_path: Path) -> None:
+    model = compress(net(), (X, Y), (X, Y), compression=4, **SHORT).model
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert zeros(loaded) == zeros(model)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the export needs TensorFlow in this process")
+def test_the_export_is_written_and_in_the_report(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    path = tmp_path / "m.tflite"
+    result = compress(net(), (X, Y), (X, Y), compression=4, export=path, **SHORT)
+    assert_reached(result, 4, 4)
+    assert path.exists()
+    report = json.loads(result.report.to_json())
+    assert report["export"]["bytes"] == path.stat().st_size
+
+
+# What is refused: the whole message, and a model as it was.
+
+
+def frozen() -> keras.Model:
+    model = net()
+    model.get_layer("first").trainable = False
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "not compiled": (
+        lambda: net(compiled=False),
+        {"compression": 4},
+        "Invalid value for argument `model`. Expected a compiled model. Received: model='net'. "
+        "Call `model.compile(optimizer, loss, metrics)` first.",
+    ),
+    "warmup": (
+        net,
+        {"compression": 4, "warmup": -1},
+        "Invalid value for argument `warmup`. Expected a number of epochs, an integer >= 0. "
+        "Received: warmup=-1",
+    ),
+    "ramp": (
+        net,
+        {"compression": 4, "ramp": 1.5},
+        "Invalid value for argument `ramp`. Expected a number of epochs, an integer >= 0. "
+        "Received: ramp=1.5",
+    ),
+    "finetune": (
+        net,
+        {"compression": 4, "finetune": True},
+        "Invalid value for argument `finetune`. Expected a number of epochs, an integer >= 0. "
+        "Received: finetune=True",
+    ),
+    "compression": (
+        net,
+        {"compression": 0.9},
+        "Invalid value for argument `compression`. Expected a finite float >= 1. "
+        "Received: compression=0.9",
+    ),
+    "neither": (
+        net,
+        {},
+        "Invalid value for argument `sparsity`. Expected just one of `sparsity` and "
+        "`compression`. Received: sparsity=None. And compression=None.",
+    ),
+    "both": (
+        net,
+        {"compression": 4, "sparsity": 0.5},
+        "Invalid value for argument `sparsity`. Expected just one of `sparsity` and "
+        "`compression`. Received: sparsity=0.5. And compression=4.",
+    ),
+    "out of reach": (
+        net,
+        {"compression": 100},
+        "Invalid value for argument `compression`. Expected at most 11.9091, the largest "
+        "reachable. Received: compression=100. Biases, normalization and embeddings count as "
+        "left.",
+    ),
+    "out of reach of what is not frozen": (
+        frozen,
+        {"compression": 2},
+        "Invalid value for argument `compression`. Expected at most 1.2243, the largest "
+        "reachable. Received: compression=2. Frozen weights are left alone: first/kernel. "
+        "`layers` includes them.",
+    ),
+    "method": (
+        net,
+        {"compression": 4, "method": "neat"},
+        "Invalid value for argument `method`. Expected one of global, layerwise, random. "
+        "Received: method='neat'",
+    ),
+    "seed": (
+        net,
+        {"compression": 4, "seed": 1},
+        'Invalid value for argument `seed`. Expected None with method="global". Received: seed=1',
+    ),
+    "regrow": (
+        net,
+        {"compression": 4, "regrow": True, "ramp": 0},
+        "Invalid value for argument `regrow`. Expected False without a ramp of 2 epochs or more. "
+        "Received: regrow=True",
+    ),
+    "regrow with random": (
+        net,
+        {"compression": 4, "regrow": True, "method": "random"},
+        'Invalid value for argument `regrow`. Expected False with method="random". '
+        "Received: regrow=True",
+    ),
+    "regularizer": (
+        net,
+        {"compression": 4, "regularizer": "l2"},
+        'Invalid value for argument `regularizer`. Expected "auto", None or a Regularizer. '
+        "Received: regularizer='l2'",
+    ),
+    "layers": (
+        net,
+        {"compression": 4, "layers": "third"},
+        "Invalid value for argument `layers`. Expected patterns that match a layer with "
+        "weights. Received: layers='third'. The layers with weights are: net/first, net/second.",
+    ),
+    "overrides": (
+        net,
+        {"compression": 4, "overrides": {"third": None}},
+        "Invalid value for argument `overrides`. Expected patterns that match a layer with a "
+        "kernel. Received: overrides='third'. These have one: net/first, net/second.",
+    ),
+    "train": (
+        net,
+        {"compression": 4, "train": (X,)},
+        "Invalid value for argument `train`. Expected a tuple (x, y) or (x, y, sample_weight), "
+        "or a data set of batches. Received: train='a tuple of 1'",
+    ),
+    "validation": (
+        net,
+        {"compression": 4, "validation": None},
+        "Invalid value for argument `validation`. Expected a tuple (x, y) or "
+        "(x, y, sample_weight), or a data set of batches. Received: validation=None",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", INVALID)
+def test_what_is_wrong_is_told_before_training_and_the_model_is_as_it_was(case: str) -> None:
+    make, given, message = INVALID[case]
+    model = make()
+    before = model.get_weights()
+    data = {"train": (X, Y), "validation": (X, Y)}
+    arguments = {**SHORT, **data, **given}
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        compress(model, **arguments)
+    for ours, theirs in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [layer.kernel_regularizer for layer in model.layers] == [None, None]
+    assert [layer.kernel.regularizer for layer in model.layers] == [None, None]
+
+
+def test_an_export_to_no_folder_is_refused_before_training(tmp_path: Path) -> None:
+    model = net()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"^Invalid value for argument `path`"):
+        compress(model, (X, Y), (X, Y), compression=4, export=tmp_path / "no" / "m.tflite", **SHORT)
+    for ours, theirs in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
