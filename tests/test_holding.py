@@ -145,6 +145,7 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
 
 RARE = {
     *("adam amsgrad", "adamax", "nadam", "adadelta", "adafactor", "ftrl", "lamb", "muon"),
+    *("clipnorm", "loss scale", "sgd weight decay", "adam"),
     *("schedule-free adamw", "learning-rate schedule", "ema and accumulation", "sgd"),
 }
 

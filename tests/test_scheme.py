@@ -193,6 +193,8 @@ def test_data_may_be_a_py_dataset() -> None:
     assert_reached(compress(net(), Batches(), Batches(), compression=4, **arguments), 4, 4)
 
 
+# Keras tells so of its own default.
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
 def test_data_may_be_a_torch_data_loader() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     pairs = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
