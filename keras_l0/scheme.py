@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras.regularizers import Regularizer
 
 from keras_l0.attach import regularize
@@ -184,9 +185,11 @@ def compress(
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise invalid_argument(name, "a number of epochs, an integer >= 0", value)
     choose_score(method, "magnitude", seed)
-    check_ramp(warmup, warmup + max(ramp, 1) - 1, 1, power, regrow)
+    check_ramp(warmup, warmup + max(ramp, 1) - 1, 1, power, regrow=False)
     if regrow and ramp < 2:
         raise invalid_argument("regrow", "False without a ramp of 2 epochs or more", regrow)
+    if regrow and method == "random":
+        raise invalid_argument("regrow", 'False with method="random"', regrow)
     if export is not None:
         check_export(export, quantize)
     fit_arguments = unpack(train, "train") | {
@@ -265,7 +268,7 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(item) for item in value]
-    return value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _penalise(

@@ -55,8 +55,8 @@ class Sweep:
         """Draws the metric against compression, a line for each weight tensor swept.
 
         Args:
-            metric: one of the names in ``baseline``; the last one, which is no loss, if
-                ``None``.
+            metric: one of the names in ``baseline``; ``None`` for the first that is not the
+                loss.
             ax: where to draw; a new figure if ``None``.
 
         Returns:
@@ -65,7 +65,7 @@ class Sweep:
         Raises:
             ValueError: if there is no such metric.
         """
-        name = metric or list(self.baseline)[-1]
+        name = metric or next((name for name in self.baseline if name != "loss"), "loss")
         if name not in self.baseline:
             raise invalid_argument("metric", f"one of {', '.join(self.baseline)}", metric)
         for weight in dict.fromkeys(point.weight for point in self.points):
@@ -77,6 +77,8 @@ class Sweep:
             baseline = self.baseline[name] if ax is None else None
             ax = plot_tradeoff(line, metric=name, label=weight, baseline=baseline, ax=ax)
         assert ax is not None, "a sweep has a point"
+        if self.points[0].weight is not None:
+            ax.set_xlabel("weight compression of the layer (weights / weights left)")
         return ax
 
     def to_dict(self) -> dict[str, Any]:

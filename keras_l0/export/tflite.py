@@ -68,6 +68,17 @@ def export_tflite(
         ImportError: if TensorFlow or LiteRT is not installed.
         RuntimeError: if the model cannot be converted, or the file does not run or
             deviates too much.
+
+    Example:
+
+    >>> import tempfile
+    >>> from keras_l0 import export_tflite, prune
+    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64)])
+    >>> _ = prune(model, 0.9)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = export_tflite(model, f"{folder}/model.tflite")
+    >>> report.bytes < report.dense_bytes / 2
+    True
     """
     _require_valid(model, tolerance)
     check_export(path, quantize)

@@ -52,9 +52,14 @@ class KeepZeros(keras.callbacks.Callback):
         self._targets = find_targets(model, self.layers)
         self._epoch: int | None = None
         held = [weight.variable for weight in self._targets.live if weight.variable.trainable]
-        self._hold = Hold(model.optimizer, held, fit=model.history)
+        self._hold = Hold(model.optimizer, held)
         model.make_train_function(force=True)
-        self._watch = Watch(model, lambda: measure(model, self._targets).sparsity, self._finish)
+        self._watch = Watch(
+            model,
+            sparsity=lambda: measure(model, self._targets).sparsity,
+            release=self._hold.release,
+            finish=self._finish,
+        )
         self._prepare()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -83,8 +88,7 @@ class KeepZeros(keras.callbacks.Callback):
         return "Weights were put in their place after training, by another callback perhaps."
 
     def _finish(self) -> None:
-        """Takes the hook off, and tells what came of it."""
-        self._hold.release()
+        """Tells what came of it."""
         self.model.train_function = None  # the next fit is plain Keras again
         name = type(self).__name__
         now = measure(self.model, self._targets)

@@ -1,6 +1,7 @@
 """Zeros that stay zero: a hook around the optimizer's step.
 
-What is zero before a step is zero after it. The hook stands around ``apply`` of the innermost
+What is zero before a step is zero after it, also a weight that a step happened to put at exactly
+zero, as may be in bfloat16. The hook stands around ``apply`` of the innermost
 optimizer, so that it is traced into the compiled train step on every backend and comes after
 momentum, weight decay, constraints and accumulated gradients. No mask is stored: the zeros
 are the mask. A resumed run needs nothing but the weights, and nothing is retraced when the
@@ -30,23 +31,14 @@ class Hold:
         optimizer: the model's optimizer; a wrapper such as ``LossScaleOptimizer`` is followed
             to its inner optimizer.
         variables: the weights whose zeros are held.
-        fit: an object that stands for the ``fit`` of this hold. A hold of another one, which
-            was broken off, is taken off.
     """
 
     def __init__(
-        self,
-        optimizer: keras.optimizers.Optimizer,
-        variables: Sequence[keras.Variable],
-        fit: object,
+        self, optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]
     ) -> None:
         self.variables = list(variables)
-        self._fit = fit
         self._chain = _chain(optimizer)
         inner = self._chain[-1]
-        for hold in list(vars(inner).get(_HOLDS, [])):
-            if hold._fit is not fit:
-                hold.release()
         self._on = inner.add_variable(
             (), dtype="float32", name="hold_zeros", aggregation="only_first_replica"
         )
@@ -96,21 +88,21 @@ def _holding(
         held = [pair for hold in vars(optimizer)[_HOLDS] for pair in hold.zeros()]
         apply(grads, trainable_variables)
         for variable, zero in held:
-            for value in (variable, _average(optimizer, variable)):
-                if value is not None:
-                    w = ops.convert_to_tensor(value)
-                    value.assign(ops.where(zero, ops.zeros_like(w), w))
+            for value in (variable, *_averages(optimizer, variable)):
+                w = ops.convert_to_tensor(value)
+                value.assign(ops.where(zero, ops.zeros_like(w), w))
 
     return holding_apply
 
 
-def _average(
+def _averages(
     optimizer: keras.optimizers.Optimizer, variable: keras.Variable
-) -> keras.Variable | None:
-    """The moving average that ``use_ema`` will put in the variable's place."""
-    if not optimizer.use_ema:
-        return None
-    return optimizer._model_variables_moving_average[optimizer._get_variable_index(variable)]
+) -> Iterator[keras.Variable]:
+    """The moving averages that ``use_ema`` will put in the variable's place."""
+    for part in (optimizer, *getattr(optimizer, "optimizers", ())):  # a MultiOptimizer has parts
+        place = part._trainable_variables_indices.get(part._var_key(variable))
+        if getattr(part, "use_ema", False) and place is not None:
+            yield part._model_variables_moving_average[place]
 
 
 def _hiding(

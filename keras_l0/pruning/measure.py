@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import keras
+from keras import ops
 
 from keras_l0.pruning.plan import zeros_in
 from keras_l0.pruning.targets import Targets, find_targets
@@ -44,7 +45,7 @@ def measure(model: keras.Model, targets: Targets) -> Measure:
 def penalty(model: keras.Model) -> float:
     """The regularizers' share of the loss at this moment."""
     return sum(
-        float(variable.regularizer(variable))
+        float(ops.convert_to_numpy(variable.regularizer(variable)))
         for variable in model.trainable_variables
         if variable.regularizer is not None
     )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +17,35 @@ class Watch:
     Other callbacks may put older weights back at the very end, as ``EarlyStopping`` does, and
     ``ModelCheckpoint`` may keep the file of an early epoch. A callback does not see its
     neighbours; so the model's own ``save`` and ``save_weights`` are watched, and the end of
-    the ``History`` that Keras sets behind all of the user's callbacks.
+    the ``History`` that Keras sets behind all of the user's callbacks. A ``fit`` that was
+    broken off has no end; it is found out when the next one makes its train function.
 
     Args:
         model: the model that is fitted.
         sparsity: gives its sparsity at the moment.
-        finish: called once, after all other callbacks.
+        release: called when the ``fit`` is over or found to be broken off.
+        finish: called once, after all other callbacks, if it was not broken off.
     """
 
     def __init__(
-        self, model: keras.Model, sparsity: Callable[[], float], finish: Callable[[], None]
+        self,
+        model: keras.Model,
+        sparsity: Callable[[], float],
+        release: Callable[[], None],
+        finish: Callable[[], None],
     ) -> None:
         self._model = model
         self._sparsity = sparsity
+        self._release = release
         self._finish = finish
         self._saved: dict[str, float] = {}
         watches = vars(model).setdefault(_WATCH, [])
-        if watches and watches[0]._history is not model.history:  # a fit that was broken off
-            watches.clear()
-            self._unwrap()
-        self._history = model.history
         watches.append(self)
         if len(watches) == 1:
             for name in ("save", "save_weights"):
                 vars(model)[name] = _noting(getattr(model, name), watches)
-            vars(model.history)["on_train_end"] = self._over
+            vars(model)["make_train_function"] = _noticing(model, model.history)
+            vars(model.history)["on_train_end"] = partial(_over, model, model.history)
 
     def stale(self, sparsity: float) -> dict[str, float]:
         """Files of this ``fit`` with less than ``sparsity``, and what they have.
@@ -55,17 +60,39 @@ class Watch:
             if self._saved[path] < sparsity and Path(path).exists()
         }
 
-    def _over(self, logs: dict[str, Any] | None = None) -> None:
-        del vars(self._history)["on_train_end"]
-        self._history.on_train_end(logs)
-        watches = vars(self._model).pop(_WATCH)
-        self._unwrap()
-        for watch in watches:
-            watch._finish()
 
-    def _unwrap(self) -> None:
-        for name in ("save", "save_weights"):
-            vars(self._model).pop(name, None)
+def _over(
+    model: keras.Model, history: keras.callbacks.History, logs: dict[str, Any] | None = None
+) -> None:
+    """The end of the last callback of a ``fit``."""
+    del vars(history)["on_train_end"]
+    history.on_train_end(logs)
+    for watch in _released(model):
+        watch._finish()
+
+
+def _noticing(model: keras.Model, history: keras.callbacks.History) -> Callable[..., None]:
+    """``make_train_function``, which notices that another ``fit`` has begun."""
+    make = model.make_train_function
+
+    def noticing(force: bool = False) -> None:
+        if model.history is history:
+            make(force)
+        else:
+            _released(model)
+            make(True)
+
+    return noticing
+
+
+def _released(model: keras.Model) -> list[Watch]:
+    """The watches of a model, after they and what they stand for are taken off."""
+    watches: list[Watch] = vars(model).pop(_WATCH)
+    for name in ("save", "save_weights", "make_train_function"):
+        del vars(model)[name]
+    for watch in watches:
+        watch._release()
+    return watches
 
 
 def _noting(method: Callable[..., Any], watches: list[Watch]) -> Callable[..., Any]:
