@@ -196,6 +196,8 @@ def compress(
         "batch_size": batch_size,
         "steps_per_epoch": steps_per_epoch,
         "class_weight": class_weight,
+        # A tf.data dataset or a DataLoader shuffles by itself, and Keras warns of any attempt.
+        "shuffle": isinstance(train, tuple | keras.utils.PyDataset),
         "validation_data": validation,
         "validation_steps": validation_steps,
         "verbose": verbose,
