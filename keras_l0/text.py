@@ -30,7 +30,8 @@ def plain(*renderables: RenderableType) -> str:
         highlight=False,
     )
     with console.capture() as capture:
-        console.print(*renderables)
+        for renderable in renderables:
+            console.print(renderable)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 

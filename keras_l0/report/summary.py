@@ -212,8 +212,11 @@ class Summary:
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     def __str__(self) -> str:
-        lines = [f"  {layer}: {reason}" for layer, reason in self.skipped.items()]
-        rest = ["Nothing to prune in:", *lines] if lines else []
+        reasons: dict[str, list[str]] = {}
+        for layer, reason in self.skipped.items():
+            reasons.setdefault(reason, []).append(layer)
+        lines = [f"  {reason}: {_some(layers)}" for reason, layers in reasons.items()]
+        rest = ["\nNothing to prune in:", *lines] if lines else []
         return plain(_weight_table(self), _totals_table(self), *rest)
 
 
@@ -234,6 +237,12 @@ def _bits(variable: keras.Variable) -> int:
     """The bits of one entry: a dtype's name tells them ("bfloat16"), save for a bool's eight."""
     width = re.search(r"\d+", keras.backend.standardize_dtype(variable.dtype))
     return int(width.group()) if width else 8
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    """Names in a line, cut short where they are many; ``to_dict`` has them all."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _finite(ratio: float) -> float | None:
