@@ -168,7 +168,7 @@ def test_the_text_names_both_compressions(monkeypatch: pytest.MonkeyPatch) -> No
         "size, dense 56 bytes",
         "size at the entropy bound 45 bytes",
         "Nothing to prune in:",
-        "m/[red]norm: BatchNormalization has no kernel",
+        "BatchNormalization has no kernel: m/[red]norm",
     ]
 
 

@@ -216,7 +216,7 @@ class Summary:
         for layer, reason in self.skipped.items():
             reasons.setdefault(reason, []).append(layer)
         lines = [f"  {reason}: {_some(layers)}" for reason, layers in reasons.items()]
-        rest = ["\nNothing to prune in:", *lines] if lines else []
+        rest = ["Nothing to prune in:", *lines] if lines else []
         return plain(_weight_table(self), _totals_table(self), *rest)
 
 
