@@ -12,5 +12,5 @@ from keras_l0.regularizers import largest_alpha as largest_alpha
 from keras_l0.regularizers import scaling_factor as scaling_factor
 from keras_l0.regularizers import zero_attraction as zero_attraction
 from keras_l0.report.summary import summarize as summarize
+from keras_l0.report.sweep import sweep as sweep
 from keras_l0.scheme import compress as compress
-from keras_l0.sweep import sweep as sweep

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -13,8 +13,14 @@ from keras_l0.pruning.targets import check_built, layer_path, matches, walk
 
 SCALES = {"layer_size": ("l2", "l1", "l0"), "layer_size_l0": ("l0",)}
 
-# Attention layers make their projections from one regularizer, which is all they save.
-_SHARED = "_kernel_regularizer"
+# Where layers keep a kernel's regularizer.
+_ATTRIBUTES = (
+    "kernel_regularizer",
+    "recurrent_regularizer",
+    "depthwise_regularizer",
+    "pointwise_regularizer",
+    "_kernel_regularizer",
+)
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,8 @@ class Attachment:
         penalized: the regularizer of each kernel it looked after, by the kernel's path;
             ``None`` where the penalty is off.
         skipped: paths of layers left alone, with the reason.
-        unsaved: kernels whose regularizer stands in no layer's configuration: a model that is
-            loaded from a file needs ``regularize`` again for these.
+        unsaved: kernels whose regularizer the model's configuration cannot hold: a model that
+            is loaded from a file needs ``regularize`` again for these.
     """
 
     penalized: dict[str, Regularizer | None]
@@ -42,31 +48,39 @@ class Attachment:
         return "\n".join(lines)
 
 
-@dataclass
-class _Unit:
-    """Kernels that share one regularizer, and every place that holds it."""
+Place = tuple[keras.Layer, str]
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """A kernel, and the attributes that say its regularizer.
+
+    Args:
+        lineage: the layers that lead to it.
+        variable: the kernel, or ``None`` as long as the layer is not built.
+        place: the attribute of its own layer, if there is one.
+        owner: that of a layer around it, which makes and saves its sublayers by it.
+    """
 
     lineage: tuple[keras.Layer, ...]
-    variables: list[keras.Variable] = field(default_factory=list)
-    places: list[tuple[keras.Layer, str]] = field(default_factory=list)
+    variable: keras.Variable | None
+    place: Place | None
+    owner: Place | None
 
     @property
-    def paths(self) -> list[str]:
-        if self.variables:
-            return [variable.path for variable in self.variables]
-        return [f"{layer_path(self.lineage[-1])}/{name}" for _, name in self.places[:1]]
-
-    @property
-    def size(self) -> int:
-        return max(math.prod(variable.shape) for variable in self.variables)
+    def path(self) -> str:
+        if self.variable is not None:
+            return str(self.variable.path)
+        assert self.place is not None, "a layer not built is known by its attribute"
+        return f"{layer_path(self.place[0])}/{self.place[1]}"
 
     @property
     def kind(self) -> str:
         """Layers are compared in size with their like: dense, conv or recurrent."""
-        names = {c.__name__ for layer in self.lineage for c in type(layer).__mro__}
+        names = [c.__name__ for c in type(self.lineage[-1]).__mro__]
         if any("Conv" in name for name in names):
             return "conv"
-        return "recurrent" if any("RNN" in name for name in names) else "dense"
+        return "recurrent" if any(name.endswith("Cell") for name in names) else "dense"
 
 
 def regularize(
@@ -122,33 +136,33 @@ def regularize(
         _check_scale(model, regularizer, scale)
     elif not isinstance(model, keras.Model):
         check_built(model)
-    units, skipped = _find_units(model)
-    chosen = _choose(units, regularizer, overrides)
-    if scale is not None and regularizer is not None:
-        largest: dict[str, int] = {}
-        for unit, (penalty, _) in zip(units, chosen, strict=True):
-            if penalty is not None:
-                largest[unit.kind] = max(unit.size, largest.get(unit.kind, 0))
-        chosen = [
-            (penalty, given)
-            if given or penalty is None
-            else (_scaled(penalty, math.sqrt(unit.size / largest[unit.kind]), scale), given)
-            for unit, (penalty, given) in zip(units, chosen, strict=True)
-        ]
-    penalized: dict[str, Regularizer | None] = {}
-    unsaved: list[str] = []
-    for unit, (penalty, _) in zip(units, chosen, strict=True):
-        for variable in unit.variables:
-            variable.regularizer = penalty
-        for layer, attribute in unit.places:
-            setattr(layer, attribute, penalty)
-        penalized.update(dict.fromkeys(unit.paths, penalty))
-        if penalty is not None and not _is_saved(model, unit):
-            unsaved += unit.paths
+    kernels, skipped = _find_kernels(model)
+    chosen = _choose(kernels, regularizer, overrides)
+    if scale is not None:
+        chosen = _scale(kernels, chosen, scale)
+    owners: dict[Place, list[Regularizer | None]] = {}
+    for kernel, (penalty, _) in zip(kernels, chosen, strict=True):
+        if kernel.variable is not None:
+            kernel.variable.regularizer = penalty
+        if kernel.place is not None:
+            setattr(*kernel.place, penalty)
+        if kernel.owner is not None:
+            owners.setdefault(kernel.owner, []).append(penalty)
+    for owner, penalties in owners.items():
+        alike = all(_config(penalty) == _config(penalties[0]) for penalty in penalties)
+        setattr(*owner, penalties[0] if alike else None)
     # Both are traced with the penalties of before; Keras makes them anew.
     model.train_function = None
     model.test_function = None
-    return Attachment(penalized, skipped, unsaved)
+    return Attachment(
+        penalized={k.path: penalty for k, (penalty, _) in zip(kernels, chosen, strict=True)},
+        skipped=skipped,
+        unsaved=[
+            kernel.path
+            for kernel, (penalty, _) in zip(kernels, chosen, strict=True)
+            if penalty is not None and not _is_saved(model, kernel, penalty)
+        ],
+    )
 
 
 def _check_scale(model: keras.Model, regularizer: Regularizer | None, scale: str) -> None:
@@ -161,93 +175,121 @@ def _check_scale(model: keras.Model, regularizer: Regularizer | None, scale: str
         )
 
 
-def _find_units(model: keras.Model) -> tuple[list[_Unit], dict[str, str]]:
+def _find_kernels(model: keras.Model) -> tuple[list[_Kernel], dict[str, str]]:
     """The kernels that can have a penalty, and the layers that are left alone."""
-    units: dict[object, _Unit] = {}
+    kernels: list[_Kernel] = []
     skipped: dict[str, str] = {}
     for lineage, variables in walk(model):
         layer = lineage[-1]
-        group = next((outer for outer in lineage if _SHARED in vars(outer)), None)
-        kernels = [variable for variable in variables if variable.name.endswith("kernel")]
-        reason = f"{type(layer).__name__} has no kernel" if variables and not kernels else ""
-        names: list[tuple[str | None, keras.Variable | None]]
-        if layer.built:
-            names = [(_attribute(layer, variable), variable) for variable in kernels]
-        else:
-            names = [(name, None) for name in _attributes(layer)]
-        for attribute, variable in names:
-            if variable is not None and not keras.backend.is_float_dtype(variable.dtype):
-                reason = f"its {variable.name} is quantized ({variable.dtype})"
-                continue
-            if not (layer.trainable if variable is None else variable.trainable):
-                reason = "it is frozen"
-                continue
-            key = (id(layer), attribute) if group is None else id(group)
-            unit = units.setdefault(key, _Unit(lineage))
-            if variable is not None:
-                unit.variables.append(variable)
-            if attribute is not None:
-                unit.places.append((layer, attribute))
-            if group is not None and (group, _SHARED) not in unit.places:
-                unit.places.append((group, _SHARED))
-        if reason:
-            skipped[layer_path(layer)] = reason
-    return list(units.values()), skipped
+        owner = _owner(lineage)
+        if not layer.built:
+            reason = "" if layer.trainable else "it is frozen"
+            places = [(layer, name) for name in _ATTRIBUTES if name in vars(layer)]
+            if not reason:
+                kernels += [_Kernel(lineage, None, place, owner) for place in places]
+            elif places:
+                skipped[layer_path(layer)] = reason
+            continue
+        found = [variable for variable in variables if variable.name.endswith("kernel")]
+        if variables and not found:
+            skipped[layer_path(layer)] = f"{type(layer).__name__} has no kernel"
+        for variable in found:
+            if not keras.backend.is_float_dtype(variable.dtype):
+                skipped[layer_path(layer)] = f"its {variable.name} is quantized ({variable.dtype})"
+            elif not variable.trainable:
+                skipped[layer_path(layer)] = "it is frozen"
+            else:
+                kernels.append(_Kernel(lineage, variable, _place(layer, variable), owner))
+    return kernels, skipped
 
 
-def _attribute(layer: keras.Layer, variable: keras.Variable) -> str | None:
+def _owner(lineage: tuple[keras.Layer, ...]) -> Place | None:
+    """The layer that makes this one by a regularizer of its own, as attention layers do."""
+    for layer in lineage[:-1]:
+        for name in _ATTRIBUTES:
+            if name in vars(layer):
+                return layer, name
+    return None
+
+
+def _place(layer: keras.Layer, variable: keras.Variable) -> Place | None:
     """The attribute that says a variable's regularizer, as the layer's configuration does."""
     own = f"{variable.name.removesuffix('_kernel')}_regularizer"
-    return next((name for name in (own, *_attributes(layer)) if name in vars(layer)), None)
-
-
-def _attributes(layer: keras.Layer) -> list[str]:
-    """The attributes of a layer that hold a kernel's regularizer."""
-    stems = ("kernel", "recurrent", "depthwise", "pointwise")
-    names = [f"{stem}_regularizer" for stem in stems] + [_SHARED]
-    return [name for name in names if name in vars(layer)]
+    return next(((layer, name) for name in (own, *_ATTRIBUTES) if name in vars(layer)), None)
 
 
 def _choose(
-    units: list[_Unit],
+    kernels: list[_Kernel],
     regularizer: Regularizer | None,
     overrides: Mapping[str, Regularizer | None],
 ) -> list[tuple[Regularizer | None, bool]]:
-    """The regularizer of each unit, and whether an override gave it."""
+    """The regularizer of each kernel, and whether an override gave it."""
     chosen = []
     used = set()
-    for unit in units:
-        hits = [pattern for pattern in overrides if matches(unit.lineage, pattern)]
+    for kernel in kernels:
+        hits = [pattern for pattern in overrides if matches(kernel.lineage, pattern)]
         used.update(hits)
         chosen.append((overrides[hits[0]], True) if hits else (regularizer, False))
     for pattern in overrides:
         if pattern not in used:
+            names = dict.fromkeys(layer_path(kernel.lineage[-1]) for kernel in kernels)
             raise invalid_argument(
                 "overrides",
                 "patterns that match a layer with a kernel",
                 pattern,
-                f"These have one: {', '.join(layer_path(unit.lineage[-1]) for unit in units)}",
+                f"These have one: {', '.join(names)}",
             )
     return chosen
 
 
-def _scaled(regularizer: Regularizer, factor: float, scale: str) -> Regularizer:
-    config = regularizer.get_config()
-    scaled = {name: factor * config[name] for name in SCALES[scale] if name in config}
-    return type(regularizer).from_config({**config, **scaled})
+def _scale(
+    kernels: list[_Kernel], chosen: list[tuple[Regularizer | None, bool]], scale: str
+) -> list[tuple[Regularizer | None, bool]]:
+    """NORM. Projections that one layer makes count as the largest of them: it saves one factor."""
+    sizes = [
+        math.prod(kernel.variable.shape) if kernel.variable is not None else 0 for kernel in kernels
+    ]
+    together: dict[object, int] = {}
+    for kernel, size in zip(kernels, sizes, strict=True):
+        key = kernel.owner or kernel.path
+        together[key] = max(size, together.get(key, 0))
+    sizes = [together[kernel.owner or kernel.path] for kernel in kernels]
+    largest: dict[str, int] = {}
+    for kernel, size, (penalty, _) in zip(kernels, sizes, chosen, strict=True):
+        if penalty is not None:
+            largest[kernel.kind] = max(size, largest.get(kernel.kind, 0))
+    scaled = []
+    for kernel, size, (penalty, given) in zip(kernels, sizes, chosen, strict=True):
+        if penalty is not None and not given and size:
+            factor = math.sqrt(size / largest[kernel.kind])
+            config = penalty.get_config()
+            factors = {name: factor * config[name] for name in SCALES[scale] if name in config}
+            penalty = type(penalty).from_config({**config, **factors})
+        scaled.append((penalty, given))
+    return scaled
 
 
-def _is_saved(model: keras.Model, unit: _Unit) -> bool:
-    """Whether a file of the model will name this regularizer."""
-    models = [model, *(layer for layer in unit.lineage[:-1] if isinstance(layer, keras.Model))]
+def _is_saved(model: keras.Model, kernel: _Kernel, penalty: Regularizer) -> bool:
+    """Whether a file of the model will name this regularizer for this kernel."""
+    models = [model, *(layer for layer in kernel.lineage if isinstance(layer, keras.Model))]
     if not all(isinstance(m, keras.Sequential) or hasattr(m, "operations") for m in models):
         return False
-    return any(_configures(layer, attribute) for layer, attribute in unit.places)
-
-
-def _configures(layer: keras.Layer, attribute: str) -> bool:
+    saved = next((layer for layer in kernel.lineage if not isinstance(layer, keras.Model)), None)
+    if saved is None:
+        return False
     try:
-        config: dict[str, Any] = layer.get_config()
+        return _holds(saved.get_config(), _config(penalty))
     except NotImplementedError:  # what Keras raises for a layer without a configuration
         return False
-    return config.get(attribute.lstrip("_")) is not None
+
+
+def _holds(config: Any, wanted: Any) -> bool:
+    """Whether a nested configuration holds another one."""
+    if config == wanted:
+        return True
+    inside = config.values() if isinstance(config, Mapping) else config
+    return isinstance(config, Mapping | list | tuple) and any(_holds(c, wanted) for c in inside)
+
+
+def _config(penalty: Regularizer | None) -> Any:
+    return None if penalty is None else keras.regularizers.serialize(penalty)

@@ -78,17 +78,22 @@ def _penalty(l2: float, l0: float, beta: float) -> Any:
 
     @ops.custom_gradient
     def penalty(w: Any) -> Any:
-        size = beta * ops.abs(w)
-        decay = ops.exp(-size)
+        value = slope = ops.zeros((), w.dtype)
+        if l2:  # where it is off, weights may be so large that their squares are infinite
+            value = l2 * ops.sum(ops.square(w))
+            slope = 2.0 * l2 * w
+        if l0:
+            size = beta * ops.abs(w)
+            decay = ops.exp(-size)
+            # 1 - exp(-x) cancels where x is small; there the series takes over.
+            series = size * (1.0 + size * (-1 / 2 + size * (1 / 6 + size * (size / 120 - 1 / 24))))
+            value = value + l0 * ops.sum(ops.where(size < 0.1, series, 1.0 - decay))
+            slope = slope + l0 * beta * ops.sign(w) * decay
 
         def gradient(*args: Any, upstream: Any = None) -> Any:
-            slope = 2.0 * l2 * w + l0 * beta * ops.sign(w) * decay
-            return slope * (args[0] if upstream is None else upstream)
+            return ops.broadcast_to(slope, w.shape) * (args[0] if upstream is None else upstream)
 
-        # 1 - exp(-x) cancels where x is small; there the series takes over.
-        series = size * (1.0 + size * (-1 / 2 + size * (1 / 6 + size * (-1 / 24 + size / 120))))
-        count = ops.where(size < 0.1, series, 1.0 - decay)
-        return l2 * ops.sum(ops.square(w)) + l0 * ops.sum(count), gradient
+        return value, gradient
 
     return penalty
 
@@ -119,9 +124,10 @@ def zero_attraction(
     >>> float(zero_attraction(0.5, alpha=0.25, learning_rate=0.5, norm="l2"))
     -0.125
     """
-    _at_least("alpha", alpha, 0.0)
+    factor = _at_least("alpha", alpha, 0.0)
     weights = np.asarray(w, np.float64)
-    return -learning_rate * alpha * _slope(weights, learning_rate, norm, beta)
+    rate, slope = _rate_and_slope(weights, learning_rate, norm, beta)
+    return -rate * factor * slope
 
 
 def scaling_factor(
@@ -152,7 +158,7 @@ def scaling_factor(
     """
     weights = np.asarray(w, np.float64)
     step = zero_attraction(weights, alpha, learning_rate, norm, beta)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         return 1.0 + step / weights
 
 
@@ -183,37 +189,38 @@ def largest_alpha(
     10.0
     """
     weights = np.asarray(w, np.float64)
-    slope = np.abs(_slope(weights, learning_rate, norm, beta))
+    rate, slope = _rate_and_slope(weights, learning_rate, norm, beta)
     if norm == "l2":
-        return np.full(weights.shape, 1.0 / learning_rate)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bound = 2.0 * np.abs(weights) / (learning_rate * slope)
+        return np.full(weights.shape, 1.0 / rate)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        bound = 2.0 * np.abs(weights) / (rate * np.abs(slope))
     return np.where(weights == 0.0, 0.0, bound)
 
 
-def _slope(
+def _rate_and_slope(
     w: NDArray[np.float64], learning_rate: float, norm: str, beta: float | None
-) -> NDArray[np.float64]:
-    """∂Ω/∂w of the norm's penalty with α = 1, after a check of the arguments."""
-    if not (isinstance(learning_rate, int | float) and 0.0 < learning_rate < math.inf):
+) -> tuple[float, NDArray[np.float64]]:
+    """η, and ∂Ω/∂w of the norm's penalty with α = 1, after a check of the arguments."""
+    if not _is_number(learning_rate) or not 0.0 < learning_rate < math.inf:
         raise invalid_argument("learning_rate", "a finite float > 0", learning_rate)
+    rate = float(learning_rate)
     if norm not in NORMS:
         raise invalid_argument("norm", '"l2", "l1" or "l0"', norm)
     if norm != "l0":
         if beta is not None:
             raise invalid_argument("beta", f'None, since norm="{norm}" has none', beta)
-        return 2.0 * w if norm == "l2" else np.sign(w)
+        return rate, 2.0 * w if norm == "l2" else np.sign(w)
     if beta is None:
         raise invalid_argument("beta", 'a finite float >= 1 for norm="l0"', beta)
-    _at_least("beta", beta, 1.0)
-    return beta * np.sign(w) * np.exp(-beta * np.abs(w))
+    sharpness = _at_least("beta", beta, 1.0)
+    return rate, sharpness * np.sign(w) * np.exp(-sharpness * np.abs(w))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def _at_least(name: str, value: float, bound: float) -> float:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float | np.number)
-        or not bound <= value < math.inf
-    ):
+    if not _is_number(value) or not bound <= value < math.inf:
         raise invalid_argument(name, f"a finite float >= {bound:g}", value)
     return float(value)

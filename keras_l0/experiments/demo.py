@@ -16,8 +16,8 @@ from keras_l0.files import replacing, write_text
 from keras_l0.regularizers import L2L0
 from keras_l0.report.plots import plot_tradeoff, save_figure
 from keras_l0.report.summary import Summary
+from keras_l0.report.sweep import Sweep, sweep
 from keras_l0.scheme import compress
-from keras_l0.sweep import Sweep, sweep
 from keras_l0.text import table
 
 

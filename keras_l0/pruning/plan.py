@@ -144,8 +144,11 @@ def prune_to(plan: Sequence[Quota], share: float, score: Score) -> None:
     for quota, values in zip(plan, found, strict=True):
         for weight, w in zip(quota.weights, values, strict=True):
             check_finite(weight, w)
-    for quota, values in zip(plan, found, strict=True):
-        gone = masks.smallest(score(values), quota.count(share))
+    masks_of = [
+        masks.smallest(score(values), quota.count(share))
+        for quota, values in zip(plan, found, strict=True)
+    ]
+    for quota, values, gone in zip(plan, found, masks_of, strict=True):
         for weight, w, mask in zip(quota.weights, values, gone, strict=True):
             if np.any(mask & (w != 0)):
                 weight.variable.assign(np.where(mask, np.zeros((), w.dtype), w))
@@ -174,8 +177,8 @@ def check_fraction(argument: str, value: object) -> None:
         raise invalid_argument(argument, "a float in [0, 1)", value)
 
 
-def _wanted(model: keras.Model, targets: Targets, goal: Goal) -> tuple[float, int]:
-    """How many zeros are wanted, and how many of them stand outside the live weights."""
+def check_live(model: keras.Model, targets: Targets) -> None:
+    """Raises a ``ValueError`` unless there are weights that pruning may zero."""
     if not targets.live:
         raise invalid_argument(
             "model",
@@ -185,6 +188,11 @@ def _wanted(model: keras.Model, targets: Targets, goal: Goal) -> tuple[float, in
             if targets.frozen
             else "None of its layers has a kernel",
         )
+
+
+def _wanted(model: keras.Model, targets: Targets, goal: Goal) -> tuple[float, int]:
+    """How many zeros are wanted, and how many of them stand outside the live weights."""
+    check_live(model, targets)
     room = sum(weight.size for weight in targets.live)
     if goal.sparsity is not None:
         counted = zeros_in(targets.frozen)

@@ -55,7 +55,7 @@ def custom(function: Callable[[Array], Array]) -> Score:
     def score(weights: Sequence[Array]) -> list[Array]:
         found = []
         for w in weights:
-            values = np.asarray(function(w), np.float64)
+            values = np.asarray(function(w.copy()), np.float64)
             if values.shape != w.shape or np.isnan(values).any():
                 raise invalid_argument(
                     "score", f"a function that gives {w.shape} numbers for {w.shape}", values.shape

@@ -176,10 +176,14 @@ def as_patterns(layers: str | Sequence[str] | None) -> list[str]:
     """The patterns as a list; ``None`` gives none."""
     if layers is None:
         return []
-    patterns = [layers] if isinstance(layers, str) else list(layers)
-    if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
+    patterns = [layers] if isinstance(layers, str) else layers
+    if (
+        not isinstance(patterns, Sequence)
+        or not patterns
+        or not all(isinstance(pattern, str) for pattern in patterns)
+    ):
         raise invalid_argument("layers", "None, a pattern or a list of patterns", layers)
-    return patterns
+    return list(patterns)
 
 
 def matches(lineage: Sequence[keras.Layer], pattern: str) -> bool:

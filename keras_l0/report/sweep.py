@@ -1,6 +1,7 @@
 """Metric against compression: how a target is chosen."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -69,11 +70,12 @@ class Sweep:
         if name not in self.baseline:
             raise invalid_argument("metric", f"one of {', '.join(self.baseline)}", metric)
         for weight in dict.fromkeys(point.weight for point in self.points):
-            line = [
+            pairs = [
                 (point.weight_compression if weight else point.compression, point.metrics[name])
                 for point in self.points
                 if point.weight == weight
             ]
+            line = [pair for pair in pairs if math.isfinite(pair[0])]
             baseline = self.baseline[name] if ax is None else None
             ax = plot_tradeoff(line, metric=name, label=weight, baseline=baseline, ax=ax)
         assert ax is not None, "a sweep has a point"
@@ -83,11 +85,15 @@ class Sweep:
 
     def to_dict(self) -> dict[str, Any]:
         """The sweep in plain Python values."""
-        return asdict(self)
+        plain = asdict(self)
+        for point in plain["points"]:  # None is infinite, which JSON does not know
+            for name in ("compression", "weight_compression"):
+                point[name] = point[name] if math.isfinite(point[name]) else None
+        return plain
 
     def to_json(self) -> str:
         """The sweep as JSON."""
-        return json.dumps(self.to_dict(), indent=2)
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     def __str__(self) -> str:
         rows = [["as it is", "", "", *(f"{value:.4f}" for value in self.baseline.values())]]
@@ -162,6 +168,7 @@ def sweep(
         raise invalid_argument("by", '"network" or "layer"', by)
     chosen = choose_score(method, score, seed)
     targets = find_targets(model, layers)
+    plan.check_live(model, targets)
     scopes: list[tuple[str | None, Targets]] = [(None, targets)]
     if by == "layer":
         scopes = [(weight.path, Targets([weight], [], {})) for weight in targets.live]

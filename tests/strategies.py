@@ -1,0 +1,102 @@
+"""Hypothesis generators, and the oracles in NumPy that more than one test file asks."""
+
+import re
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+sparsities = st.one_of(
+    st.sampled_from([0.0, 0.5, 0.999, np.nextafter(1.0, 0.0)]),
+    st.floats(0.0, 1.0, exclude_max=True),
+)
+seeds = st.integers(0, 2**32 - 1)
+shapes = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=6)
+
+# Few values, so that many are equal; and all that float32 holds, denormals among them.
+elements = st.one_of(
+    st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, -0.5]),
+    st.sampled_from([1e-45, -1e-45, 1e-40, 1e-30, 1e30, FLOAT32_MAX, -FLOAT32_MAX]),
+    st.floats(-10.0, 10.0, width=32),
+)
+
+
+@st.composite
+def weights(draw: st.DrawFn) -> list[NDArray[np.float32]]:
+    """Weight tensors of a network, of any shapes, some empty, with many equal values."""
+    chosen = draw(st.lists(shapes, min_size=1, max_size=4))
+    return [draw(hnp.arrays(np.float32, shape, elements=elements)) for shape in chosen]
+
+
+@st.composite
+def kernels(draw: st.DrawFn, count: int = 3) -> list[NDArray[np.float32]]:
+    """Kernels of Dense layers, from 1 to 5 inputs and outputs."""
+    sides = st.integers(1, 5)
+    return [
+        draw(hnp.arrays(np.float32, (draw(sides), draw(sides)), elements=elements))
+        for _ in range(draw(st.integers(1, count)))
+    ]
+
+
+def dense_network(kernels: Sequence[NDArray[np.floating]], **layer: object) -> keras.Model:
+    """A network of Dense layers side by side, named d0, d1 …, with these kernels."""
+    inputs, outputs = [], []
+    for i, kernel in enumerate(kernels):
+        inputs.append(keras.Input((kernel.shape[0],)))
+        dense = keras.layers.Dense(kernel.shape[1], name=f"d{i}", **layer)
+        outputs.append(dense(inputs[-1]))
+        dense.kernel.assign(kernel)
+    return keras.Model(inputs, outputs, name="net")
+
+
+def smallest_oracle(scores: Sequence[NDArray[np.floating]], count: int) -> list[NDArray[np.bool_]]:
+    """The first ``count`` of a stable sort of all scores, as masks."""
+    flat = np.concatenate([np.ravel(score) for score in scores])
+    gone = np.zeros(flat.size, bool)
+    gone[np.argsort(flat, kind="stable")[:count]] = True
+    masks = []
+    for score in scores:
+        masks.append(gone[: score.size].reshape(score.shape))
+        gone = gone[score.size :]
+    return masks
+
+
+def numpy_weights(model: keras.Model) -> list[NDArray[np.floating]]:
+    """Copies of all weights of a model."""
+    return [np.array(weight) for weight in model.get_weights()]
+
+
+def assert_same_bits(
+    left: Sequence[NDArray[np.floating]], right: Sequence[NDArray[np.floating]]
+) -> None:
+    """Fails unless two lists of arrays are equal to the last bit, signs of zero included."""
+    assert len(left) == len(right)
+    for a, b in zip(left, right, strict=True):
+        assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+
+
+def whole(message: str) -> str:
+    """A pattern for ``pytest.raises`` that only the whole message matches."""
+    return f"^{re.escape(message)}$"
+
+
+def invalid(argument: str, expected: str, received: str, advice: str = "") -> str:
+    """A pattern that only the whole message of an invalid argument matches."""
+    text = f"Invalid value for argument `{argument}`. Expected {expected}. "
+    text += f"Received: {argument}={received}"
+    return whole(f"{text}. {advice}." if advice else text)
+
+
+# JAX has no float64 unless a switch is thrown before it starts; Keras warns and takes float32.
+FLOAT64 = pytest.param(
+    "float64",
+    marks=pytest.mark.skipif(
+        keras.backend.backend() == "jax", reason="JAX takes float64 for float32"
+    ),
+)

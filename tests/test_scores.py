@@ -1,0 +1,96 @@
+"""A score ranks weights, zeros first, and says what it cannot rank."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from keras import ops
+from numpy.typing import NDArray
+from strategies import FLOAT64, invalid, seeds, weights
+
+from keras_l0.pruning.scores import check_seed, custom, magnitude, random
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras() -> None:
+    """In place of conftest's: these are functions of arrays."""
+
+
+Arrays = list[NDArray[np.float32]]
+
+
+@given(arrays=weights())
+@settings(deadline=None)
+def test_magnitude_is_the_absolute_value(arrays: Arrays) -> None:
+    for score, array in zip(magnitude(arrays), arrays, strict=True):
+        np.testing.assert_array_equal(score, np.abs(array))
+        assert score.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", FLOAT64])
+def test_magnitude_is_float32_or_wider(dtype: str) -> None:
+    tensor = ops.cast(ops.convert_to_tensor(np.array([-2.0, 0.5])), dtype)
+    (score,) = magnitude([ops.convert_to_numpy(tensor)])
+    wide = keras.backend.standardize_dtype(tensor.dtype) == "float64"
+    assert score.dtype == (np.float64 if wide else np.float32)
+    assert score.tolist() == [2.0, 0.5]
+
+
+@given(arrays=weights(), seed=seeds)
+@settings(deadline=None)
+def test_random_ranks_zeros_first_and_all_else_by_the_seed_alone(arrays: Arrays, seed: int) -> None:
+    score = random(seed)
+    found = score(arrays)
+    again = random(seed)([np.where(array == 0, 0, 2 * np.sign(array)) for array in arrays])
+    for values, same, repeated, array in zip(found, again, score(arrays), arrays, strict=True):
+        np.testing.assert_array_equal(values, same)
+        np.testing.assert_array_equal(values, repeated)
+        assert np.all(values[array == 0] == -1)
+        assert np.all((values[array != 0] >= 0) & (values[array != 0] < 1))
+
+
+def test_random_differs_from_seed_to_seed_and_is_uniform() -> None:
+    ones = np.ones(10_000)
+    (one,), (two,) = random(1)([ones]), random(2)([ones])
+    assert np.mean(one == two) < 0.01
+    assert one.mean() == pytest.approx(0.5, abs=0.02)
+    assert np.quantile(one, [0.1, 0.9]).tolist() == pytest.approx([0.1, 0.9], abs=0.02)
+
+
+def test_custom_ranks_zeros_first_whatever_the_function_says() -> None:
+    (found,) = custom(lambda w: -np.abs(w))([np.array([3.0, 0.0, -1.0, -0.0])])
+    assert found.tolist() == [-3.0, -np.inf, -1.0, -np.inf]
+
+
+def test_custom_takes_a_list_and_integers() -> None:
+    (found,) = custom(lambda w: [1, 2])([np.array([3.0, 4.0])])  # noqa: ARG005
+    assert found.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("function", "received"),
+    [
+        (lambda w: w[:1], "(1, 3)"),
+        (lambda w: w.sum(), "()"),
+        (lambda w: np.full(w.shape, np.nan), "(2, 3)"),
+    ],
+)
+def test_custom_refuses_another_shape_and_nan(function: object, received: str) -> None:
+    expected = "a function that gives (2, 3) numbers for (2, 3)"
+    with pytest.raises(ValueError, match=invalid("score", expected, received)):
+        custom(function)([np.ones((2, 3))])
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**63])
+def test_a_seed_is_kept(seed: int) -> None:
+    assert check_seed(seed) == seed
+
+
+def test_no_seed_draws_another_each_time() -> None:
+    assert len({check_seed(None) for _ in range(5)}) > 1
+
+
+@pytest.mark.parametrize("bad", [-1, 1.0, True, "1"])
+def test_a_bad_seed_is_refused(bad: object) -> None:
+    with pytest.raises(ValueError, match=invalid("seed", "None or an integer >= 0", repr(bad))):
+        check_seed(bad)
