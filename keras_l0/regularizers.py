@@ -78,24 +78,32 @@ def _penalty(l2: float, l0: float, beta: float) -> Any:
 
     @ops.custom_gradient
     def penalty(w: Any) -> Any:
-        value = slope = ops.zeros((), w.dtype)
+        value = ops.zeros((), w.dtype)
+        slopes = []
         if l2:  # where it is off, weights may be so large that their squares are infinite
-            value = l2 * ops.sum(ops.square(w))
-            slope = 2.0 * l2 * w
+            value = l2 * _total(ops.square(w))
+            slopes.append((2.0 * l2, w))
         if l0:
-            size = beta * ops.abs(w)
-            decay = ops.exp(-size)
-            # 1 - exp(-x) cancels where x is small; there the series takes over.
-            series = size * (1.0 + size * (-1 / 2 + size * (1 / 6 + size * (size / 120 - 1 / 24))))
-            value = value + l0 * ops.sum(ops.where(size < 0.1, series, 1.0 - decay))
-            slope = slope + l0 * beta * ops.sign(w) * decay
+            half = (0.5 * beta) * ops.abs(w)
+            decay = ops.exp(-2.0 * half)
+            # 1 - exp(-x) = tanh(x / 2) (1 + exp(-x)), which does not cancel where x is small
+            # and costs less than expm1.
+            value = value + l0 * _total(ops.tanh(half) * (1.0 + decay))
+            slopes.append((l0 * beta, ops.sign(w) * decay))
 
         def gradient(*args: Any, upstream: Any = None) -> Any:
-            return ops.broadcast_to(slope, w.shape) * (args[0] if upstream is None else upstream)
+            scale = args[0] if upstream is None else upstream
+            parts = [(factor * scale) * slope for factor, slope in slopes]
+            return sum(parts[1:], parts[0]) if parts else ops.zeros_like(w)
 
         return value, gradient
 
     return penalty
+
+
+def _total(x: Any) -> Any:
+    """The sum of all, over the leading axes first: compilers make vectors of that."""
+    return ops.sum(ops.sum(x, axis=tuple(range(len(x.shape) - 1))))
 
 
 def zero_attraction(

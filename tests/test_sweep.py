@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from strategies import assert_same_bits, invalid, numpy_weights
 
-import keras_l0.report.sweep as module
 from keras_l0 import prune
 from keras_l0.report.sweep import sweep
 
@@ -60,15 +59,15 @@ def test_the_weights_are_left_as_they_were_though_evaluate_raises(
 ) -> None:
     model = network()
     before = numpy_weights(model)
-    evaluate, calls = module.evaluate, []
+    evaluate, calls = model.evaluate, []
 
-    def failing(*args: Any, **kwargs: Any) -> dict[str, float]:
+    def failing(**arguments: Any) -> dict[str, float]:
         calls.append(numpy_weights(model))
         if len(calls) == 3:
             raise RuntimeError("no more data")
-        return evaluate(*args, **kwargs)
+        return evaluate(**arguments)
 
-    monkeypatch.setattr(module, "evaluate", failing)
+    monkeypatch.setattr(model, "evaluate", failing)
     with pytest.raises(RuntimeError, match=r"^no more data$"):
         sweep(model, (X, Y), compressions=[1.5, 2, 2.5], by=by)
     assert any(np.any(now != was) for now, was in zip(calls[-1], before, strict=True))

@@ -67,7 +67,7 @@ RECIPES = {
         finetune=40,
         learning_rate=2e-3,
         batch_size=100,
-        regularizer=L2L0(l2=1e-5, l0=1e-5, beta=10),
+        regularizer=L2L0(l2=5e-5, l0=1e-5, beta=20),
         power=6.0,
         regrow=True,
     ),

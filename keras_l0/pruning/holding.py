@@ -21,6 +21,10 @@ from keras import ops
 
 _HOLDS = "_keras_l0_holds"
 
+# What the switch of a hold says: which value is held. No weight has the other one.
+_ZERO = 0.0
+_NOTHING = 3e38
+
 
 class Hold:
     """Holds the zeros of some weights through an optimizer's steps, once switched on.
@@ -39,9 +43,10 @@ class Hold:
         self.variables = list(variables)
         self._chain = _chain(optimizer)
         inner = self._chain[-1]
-        self._on = inner.add_variable(
-            (), dtype="float32", name="hold_zeros", aggregation="only_first_replica"
+        self._held = inner.add_variable(
+            (), dtype="float32", name="held_value", aggregation="only_first_replica"
         )
+        self.switch(False)
         holds = vars(inner).setdefault(_HOLDS, [])
         holds.append(self)
         if len(holds) == 1:
@@ -52,23 +57,27 @@ class Hold:
 
     def switch(self, on: bool) -> None:
         """Begins or ends the holding, from the next step on."""
-        self._on.assign(float(on))
+        self._held.assign(_ZERO if on else _NOTHING)
 
     def release(self) -> None:
         """Takes the hook off; the optimizer is as it was before."""
         inner = self._chain[-1]
         holds = vars(inner)[_HOLDS]
         holds.remove(self)
-        inner._untrack_variable(self._on)
+        inner._untrack_variable(self._held)
         if not holds:
             del vars(inner)[_HOLDS], vars(inner)["apply"]
             for link in self._chain:
                 del vars(link)["save_own_variables"], vars(link)["load_own_variables"]
 
-    def zeros(self) -> list[tuple[keras.Variable, Any]]:
-        """Each variable with where it is held, as tensors of the step that is traced."""
-        on = ops.greater(self._on, 0.0)
-        return [(v, ops.logical_and(on, ops.equal(v, 0))) for v in self.variables]
+    def masks(self) -> list[tuple[keras.Variable, Any]]:
+        """Each variable with its mask, 0 where it is held, in the step that is traced."""
+        masks = []
+        for variable in self.variables:
+            w = ops.convert_to_tensor(variable)
+            free = ops.not_equal(w, ops.cast(self._held, w.dtype))
+            masks.append((variable, ops.cast(free, w.dtype)))
+        return masks
 
 
 def _chain(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
@@ -85,12 +94,11 @@ def _holding(
     """``apply`` with the zeros held."""
 
     def holding_apply(grads: Any, trainable_variables: Any = None) -> None:
-        held = [pair for hold in vars(optimizer)[_HOLDS] for pair in hold.zeros()]
+        held = [pair for hold in vars(optimizer)[_HOLDS] for pair in hold.masks()]
         apply(grads, trainable_variables)
-        for variable, zero in held:
+        for variable, mask in held:
             for value in (variable, *_averages(optimizer, variable)):
-                w = ops.convert_to_tensor(value)
-                value.assign(ops.where(zero, ops.zeros_like(w), w))
+                value.assign(ops.multiply(value, mask))
 
     return holding_apply
 
@@ -119,7 +127,7 @@ def _hiding(
 
 @contextlib.contextmanager
 def _without_switches(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    switches = [hold._on for hold in vars(optimizer)[_HOLDS]]
+    switches = [hold._held for hold in vars(optimizer)[_HOLDS]]
     for switch in switches:
         optimizer._untrack_variable(switch)
     try:
