@@ -418,3 +418,25 @@ def test_it_takes_effect_in_a_model_around_the_one_regularized() -> None:
     regularize(model, PENALTY, overrides={"inner": L2L0(l2=0.25, l0=0.5)})
     expected = penalty_of(*kernels(model).values())
     assert model.evaluate(x, y, verbose=0) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("direction", ["forward*", "backward*"])
+def test_a_file_keeps_what_is_on_one_direction_alone_or_it_is_said(
+    direction: str, tmp_path: Path
+) -> None:
+    model = build(lambda x: layers.Bidirectional(layers.GRU(2, name="gru"))(x), 3, 2)
+    done = regularize(model, PENALTY, overrides={direction: None})
+    assert [path for path, found in done.penalized.items() if found is None] != []
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    kept = loss_of(loaded) == pytest.approx(loss_of(model), rel=1e-5)
+    assert kept == (done.unsaved == [])
+
+
+@pytest.mark.parametrize(
+    ("argument", "bad"),
+    [("overrides", ["first"]), ("overrides", "first"), ("scale", ["layer_size"])],
+)
+def test_arguments_of_another_kind_are_refused_in_the_one_form(argument: str, bad: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^Invalid value for argument `{argument}`\. Expected "):
+        regularize(network(), PENALTY, **{argument: bad})

@@ -146,3 +146,9 @@ def test_a_ramp_that_makes_no_sense_is_refused(arguments: dict[str, object], mes
 )
 def test_a_ramp_that_makes_sense_passes(arguments: tuple[object, ...]) -> None:
     check_ramp(*arguments)
+
+
+def test_a_power_that_is_refused_is_refused_for_what_it_is() -> None:
+    with pytest.raises(ValueError, match=r"^Invalid value for argument `power`\.") as refusal:
+        check_ramp(0, 3, 1, 1e7, False)
+    assert "Expected a float > 0. " not in str(refusal.value)

@@ -234,3 +234,8 @@ def test_a_model_with_every_kernel_frozen_is_refused(by: str) -> None:
     expected = "a model with weights that can be pruned"
     with pytest.raises(ValueError, match=invalid("model", expected, "'net'", advice)):
         sweep(model, (X, Y), compressions=[2], by=by)
+
+
+def test_one_number_in_place_of_several_is_refused_in_the_one_form() -> None:
+    with pytest.raises(ValueError, match=r"^Invalid value for argument `compressions`\. Expected "):
+        sweep(network(), (X, Y), compressions=5)
