@@ -3,9 +3,9 @@
 from keras_l0.attach import regularize as regularize
 from keras_l0.export.tflite import export_tflite as export_tflite
 from keras_l0.pruning.callbacks import GlobalPrune as GlobalPrune
-from keras_l0.pruning.callbacks import KeepZeros as KeepZeros
 from keras_l0.pruning.callbacks import LayerwisePrune as LayerwisePrune
 from keras_l0.pruning.callbacks import RandomPrune as RandomPrune
+from keras_l0.pruning.keep import KeepZeros as KeepZeros
 from keras_l0.pruning.once import prune as prune
 from keras_l0.regularizers import L2L0 as L2L0
 from keras_l0.regularizers import largest_alpha as largest_alpha

@@ -102,7 +102,7 @@ def regularize(
     ``"layer_size_l0"`` does so for ``l0`` alone, as the authors' code does.
 
     Args:
-        model: a Keras model; built if ``scale`` is given.
+        model: the Keras model that is fitted, not one inside it; built if ``scale`` is given.
         regularizer: such as ``L2L0``; ``None`` takes the penalty off.
         scale: ``None``, ``"layer_size"`` or ``"layer_size_l0"``.
         overrides: the paper's SEP: a regularizer for each layer, or ``None`` to leave it out,
@@ -127,6 +127,8 @@ def regularize(
 
     Source: the paper, sections 3.3 and 4.2.
     """
+    if not isinstance(overrides, Mapping | None):
+        raise invalid_argument("overrides", "None or a dict from pattern to regularizer", overrides)
     overrides = dict(overrides or {})
     for name, value in [("regularizer", regularizer), *overrides.items()]:
         if value is not None and not isinstance(value, Regularizer):
@@ -166,7 +168,7 @@ def regularize(
 
 
 def _check_scale(model: keras.Model, regularizer: Regularizer | None, scale: str) -> None:
-    if scale not in SCALES:
+    if not isinstance(scale, str) or scale not in SCALES:
         raise invalid_argument("scale", 'None, "layer_size" or "layer_size_l0"', scale)
     check_built(model)
     if regularizer is not None and not set(SCALES[scale]) & set(regularizer.get_config()):
@@ -235,7 +237,7 @@ def _choose(
             names = dict.fromkeys(layer_path(kernel.lineage[-1]) for kernel in kernels)
             raise invalid_argument(
                 "overrides",
-                "patterns that match a layer with a kernel",
+                "patterns that match a layer with a kernel to train",
                 pattern,
                 f"These have one: {', '.join(names)}",
             )

@@ -1,5 +1,7 @@
 """One form for every error: argument, expected, received, what to do."""
 
+import numbers
+
 
 def invalid_argument(
     argument: str, expected: str, received: object, advice: str = ""
@@ -27,3 +29,13 @@ Received: sparsity=1.5
         f"Received: {argument}={received!r}"
     )
     return ValueError(f"{text}. {advice.rstrip('.')}." if advice else text)
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a real number, NumPy's included; a bool is none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_whole(value: object) -> bool:
+    """Whether it is an integer, NumPy's included; a bool is none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
-from keras_l0.errors import invalid_argument
+from keras_l0.errors import invalid_argument, is_number
 
 NORMS = ("l2", "l1", "l0")
 
@@ -209,7 +209,7 @@ def _rate_and_slope(
     w: NDArray[np.float64], learning_rate: float, norm: str, beta: float | None
 ) -> tuple[float, NDArray[np.float64]]:
     """η, and ∂Ω/∂w of the norm's penalty with α = 1, after a check of the arguments."""
-    if not _is_number(learning_rate) or not 0.0 < learning_rate < math.inf:
+    if not is_number(learning_rate) or not 0.0 < learning_rate < math.inf:
         raise invalid_argument("learning_rate", "a finite float > 0", learning_rate)
     rate = float(learning_rate)
     if norm not in NORMS:
@@ -224,11 +224,7 @@ def _rate_and_slope(
     return rate, sharpness * np.sign(w) * np.exp(-sharpness * np.abs(w))
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
-
-
 def _at_least(name: str, value: float, bound: float) -> float:
-    if not _is_number(value) or not bound <= value < math.inf:
+    if not is_number(value) or not bound <= value < math.inf:
         raise invalid_argument(name, f"a finite float >= {bound:g}", value)
     return float(value)

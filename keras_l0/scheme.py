@@ -13,10 +13,11 @@ from keras.regularizers import Regularizer
 
 from keras_l0.attach import regularize
 from keras_l0.data import check_compiled, evaluate, unpack
-from keras_l0.errors import invalid_argument
+from keras_l0.errors import invalid_argument, is_whole
 from keras_l0.export.tflite import ExportReport, check_export, export_tflite
 from keras_l0.pruning import plan
-from keras_l0.pruning.callbacks import GlobalPrune, KeepZeros, LayerwisePrune, RandomPrune
+from keras_l0.pruning.callbacks import GlobalPrune, LayerwisePrune, RandomPrune
+from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.once import choose_score, make_plan, prune
 from keras_l0.pruning.schedules import check_ramp
 from keras_l0.pruning.targets import find_targets
@@ -182,7 +183,7 @@ def compress(
     goal = plan.Goal(sparsity, compression)
     check_compiled(model)
     for name, value in (("warmup", warmup), ("ramp", ramp), ("finetune", finetune)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        if not is_whole(value) or value < 0:
             raise invalid_argument(name, "a number of epochs, an integer >= 0", value)
     choose_score(method, "magnitude", seed)
     check_ramp(warmup, warmup + max(ramp, 1) - 1, 1, power, regrow=False)

@@ -268,7 +268,7 @@ def test_a_pattern_that_matches_no_layer_with_a_kernel_is_refused(pattern: str) 
     model = network()
     message = invalid(
         "overrides",
-        "patterns that match a layer with a kernel",
+        "patterns that match a layer with a kernel to train",
         repr(pattern),
         "These have one: net/first, net/out",
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_l0.errors import invalid_argument
+from keras_l0.errors import invalid_argument, is_number
 from keras_l0.pruning import masks
 from keras_l0.pruning.scores import Score
 from keras_l0.pruning.targets import Targets, Weight, find_targets, matches
@@ -39,7 +39,7 @@ class Goal:
         if self.sparsity is not None:
             check_fraction("sparsity", self.sparsity)
         if self.compression is not None and not (
-            _number(self.compression) and 1 <= self.compression < math.inf
+            is_number(self.compression) and 1 <= self.compression < math.inf
         ):
             raise invalid_argument("compression", "a finite float >= 1", self.compression)
 
@@ -173,7 +173,7 @@ def check_finite(weight: Weight, values: np.ndarray) -> None:
 
 def check_fraction(argument: str, value: object) -> None:
     """Raises a ``ValueError`` unless ``value`` is a number in [0, 1)."""
-    if not _number(value) or not 0 <= value < 1:  # type: ignore[operator]
+    if not is_number(value) or not 0 <= value < 1:  # type: ignore[operator]
         raise invalid_argument(argument, "a float in [0, 1)", value)
 
 
@@ -243,7 +243,3 @@ def _given(targets: Targets, sparsities: Mapping[str, float]) -> list[Quota]:
                 f"These can be: {', '.join(weight.name for weight in targets.live)}",
             )
     return plan
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from keras_l0.errors import invalid_argument
+from keras_l0.errors import invalid_argument, is_number, is_whole
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,16 @@ class Ramp:
 def check_ramp(begin: int | None, end: int | None, every: int, power: float, regrow: bool) -> None:
     """Raises a ``ValueError`` for a ramp that makes no sense."""
     for name, value in (("begin", begin), ("end", end)):
-        if value is not None and (not _whole(value) or value < 0):
+        if value is not None and (not is_whole(value) or value < 0):
             raise invalid_argument(name, "None or an epoch, an integer >= 0", value)
     if end is not None and begin is None:
         raise invalid_argument("begin", f"an epoch <= end={end}", begin)
     if begin is not None and end is not None and begin > end:
         raise invalid_argument("begin", f"an epoch <= end={end}", begin)
-    if not _whole(every) or every < 1:
+    if not is_whole(every) or every < 1:
         raise invalid_argument("every", "an integer >= 1", every)
-    if isinstance(power, bool) or not isinstance(power, int | float) or not 0 < power < 1e6:
-        raise invalid_argument("power", "a float > 0", power)
+    if not is_number(power) or not 0 < power < 1e6:
+        raise invalid_argument("power", "a float in (0, 1e6)", power)
     if not isinstance(regrow, bool):
         raise invalid_argument("regrow", "a bool", regrow)
     if regrow and begin is not None and (end is None or end == begin):
@@ -93,7 +93,3 @@ def resolve(begin: int | None, end: int | None, every: int, power: float, epochs
     if begin is None:
         return Ramp(epochs // 5, min(3 * epochs // 4, epochs - 1), every, power)
     return Ramp(begin, begin if end is None else end, every, power)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_l0.errors import invalid_argument
+from keras_l0.errors import invalid_argument, is_whole
 
 Array = NDArray[np.floating]
 Score = Callable[[Sequence[Array]], list[Array]]
@@ -70,6 +70,6 @@ def check_seed(seed: int | None) -> int:
     """The seed, drawn where none is given."""
     if seed is None:
         return secrets.randbits(32)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if not is_whole(seed) or seed < 0:
         raise invalid_argument("seed", "None or an integer >= 0", seed)
-    return seed
+    return int(seed)

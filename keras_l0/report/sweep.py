@@ -161,6 +161,8 @@ def sweep(
     """
     check_built(model)
     check_compiled(model)
+    if not isinstance(compressions, Sequence) or isinstance(compressions, str):
+        raise invalid_argument("compressions", "a list of numbers >= 1", compressions)
     goals = [plan.Goal(compression=compression) for compression in compressions]
     if not goals:
         raise invalid_argument("compressions", "at least one number >= 1", compressions)
@@ -175,14 +177,11 @@ def sweep(
     runs = []
     for path, scope in scopes:
         for goal in goals:
-            # Of a layer alone the compression is that of its weights.
-            quotas = (
-                make_plan(model, scope, goal, method)
-                if path is None
-                else plan.global_plan(
-                    model, scope, plan.Goal(sparsity=1 - 1 / float(goal.compression or 1))
-                )
-            )
+            if path is None:
+                quotas = make_plan(model, scope, goal, method)
+            else:  # of a layer alone the compression is that of its weights
+                left = scope.size / float(goal.compression or 1)
+                quotas = [plan.Quota(scope.live, scope.size - left)]
             runs.append((path, scope, quotas))
     before = [weight.values().copy() for weight in targets.live]
     baseline = evaluate(model, validation, "validation", steps=steps, batch_size=batch_size)

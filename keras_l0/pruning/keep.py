@@ -1,0 +1,118 @@
+"""Fine tuning: the zeros that are there stay zero through a ``fit``."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_l0.pruning.holding import Hold
+from keras_l0.pruning.measure import measure, penalty
+from keras_l0.pruning.targets import as_patterns, find_targets
+from keras_l0.pruning.watch import Watch
+
+
+class KeepZeros(keras.callbacks.Callback):
+    """Holds the zeros of a pruned network through a ``fit``: fine tuning.
+
+    What is zero before a step is zero after it, with any optimizer, inside the compiled train
+    step. Logs gain ``sparsity``, ``compression`` and ``penalty`` at each epoch's end. It may
+    stand beside another pruning callback.
+
+    Args:
+        layers: ``fnmatch`` patterns on a layer's path or name, or one; ``None`` for every
+            prunable weight. A kernel that starts from zeros alone stays so: leave it out here.
+
+    Raises:
+        ValueError: at the beginning of ``fit``, if a pattern matches no layer.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_l0 import KeepZeros, prune
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> x = np.ones((8, 4), "float32")
+    >>> _ = prune(model, 0.5)
+    >>> history = model.fit(x, x[:, :1], epochs=2, callbacks=[KeepZeros()], verbose=0)
+    >>> history.history["sparsity"]
+    [0.5, 0.5]
+    """
+
+    def __init__(self, layers: str | Sequence[str] | None = None) -> None:
+        super().__init__()
+        as_patterns(layers)
+        self.layers = layers
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Puts the hook on and has the train step traced with it."""
+        model = self.model
+        self._targets = find_targets(model, self.layers)
+        self._epoch: int | None = None
+        held = [weight.variable for weight in self._targets.live if weight.variable.trainable]
+        self._hold = Hold(model.optimizer, held)
+        model.make_train_function(force=True)
+        self._watch = Watch(
+            model,
+            sparsity=lambda: measure(model, self._targets).sparsity,
+            release=self._hold.release,
+            finish=self._finish,
+        )
+        self._prepare()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Holds the zeros from the first step on."""
+        if self._epoch is None:
+            self._kept = measure(self.model, self._targets).zeros
+            self._hold.switch(True)
+        self._epoch = epoch
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Adds ``sparsity``, ``compression`` and ``penalty`` to the logs."""
+        if logs is not None:
+            now = measure(self.model, self._targets)
+            logs["sparsity"] = now.sparsity
+            logs["compression"] = now.compression
+            logs["penalty"] = penalty(self.model)
+
+    def _prepare(self) -> None:
+        """What a subclass does once the targets are known."""
+
+    def _missing(self) -> int:
+        """How many zeros the model has too few."""
+        return max(0, getattr(self, "_kept", 0) - measure(self.model, self._targets).zeros)
+
+    def _why(self) -> str:
+        return "Weights were put in their place after training, by another callback perhaps."
+
+    def _finish(self) -> None:
+        """Tells what came of it."""
+        self.model.train_function = None  # the next fit is plain Keras again
+        name = type(self).__name__
+        now = measure(self.model, self._targets)
+        missing = self._missing()
+        asked = now.sparsity + missing / max(1, self._targets.size)
+        if missing:
+            warnings.warn(
+                f"{name}: this fit ends with a sparsity of {now.sparsity:.4f}, less than the "
+                f"{asked:.4f} asked for. {self._why()}",
+                stacklevel=2,
+            )
+        for path, sparsity in self._watch.stale(asked).items():
+            warnings.warn(
+                f"{name}: {path} was saved with a sparsity of {sparsity:.4f}, less than the "
+                f"{asked:.4f} asked for: it holds an epoch from before pruning ended. Save the "
+                "model after fit, or choose the best epoch in a second fit with KeepZeros().",
+                stacklevel=2,
+            )
+        if not missing:
+            self._tell(
+                f"{now.zeros:,} of {self._targets.size:,} weights are zero: sparsity "
+                f"{now.sparsity:.4f}, compression {now.compression:.1f}x. A further fit keeps "
+                "them zero only with callbacks=[keras_l0.KeepZeros()]."
+            )
+
+    def _tell(self, text: str) -> None:
+        """A message of its own line, where ``fit`` is not silent."""
+        if self.params.get("verbose") and keras.config.is_interactive_logging_enabled():
+            print(f"{type(self).__name__}: {text}")
