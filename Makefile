@@ -5,7 +5,7 @@ PYTEST ?= .venv/bin/python -m pytest -n 2
 .PHONY: demo test test-torch test-slow lint clean
 
 demo: .venv/demo
-	.venv/bin/keras-l0 demo
+	KERAS_BACKEND=tensorflow .venv/bin/keras-l0 demo
 
 test: .venv/dev
 	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow"

@@ -4,30 +4,26 @@ It stands outside the package because importing that imports Keras and its backe
 native code greets with a dozen lines on stderr; the program's errors are to stand there alone.
 """
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 
 
 def main() -> int:
     """Runs the program; returns the exit status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _hushed():
+    _part_native_code_from_stderr()
+    try:
         from keras_l0 import cli
+    except ImportError as error:  # Keras without its backend
+        print(f"keras-l0: {error}", file=sys.stderr)
+        return 2
     return cli.main()
 
 
-@contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Nothing written to stderr's file descriptor is seen, by native code either."""
+def _part_native_code_from_stderr() -> None:
+    """Python goes on writing to stderr; what native code writes there is not seen."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+    os.close(nowhere)

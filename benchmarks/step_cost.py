@@ -52,9 +52,13 @@ class Stopwatch(keras.callbacks.Callback):
         self.turns.take(self.place)
         self.began = time.perf_counter()
 
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Notes the time, which is the epoch's if the batch was its last."""
+        self.ended = time.perf_counter()
+
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Stops the watch and hands over."""
-        self.seconds.append(time.perf_counter() - self.began)
+        """Reads the watch and hands over."""
+        self.seconds.append(self.ended - self.began)
         self.turns.hand_over(self.place)
 
 

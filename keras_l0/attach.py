@@ -119,10 +119,11 @@ def regularize(
     Example:
 
     >>> from keras_l0 import L2L0, regularize
-    >>> layers = [keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(2, name="out")]
+    >>> dense = keras.layers.Dense
+    >>> layers = [keras.Input((4,)), dense(8, name="hidden"), dense(2, name="out")]
     >>> model = keras.Sequential(layers, name="net")
     >>> print(regularize(model, L2L0(l0=1e-5), overrides={"out": None}))
-    net/dense/kernel: L2L0(l2=0, l0=1e-05, beta=10)
+    net/hidden/kernel: L2L0(l2=0, l0=1e-05, beta=10)
     net/out/kernel: no penalty
 
     Source: the paper, sections 3.3 and 4.2.

@@ -7,18 +7,23 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
+import keras
+
+from keras_l0.data import check_compiled, evaluate
 from keras_l0.errors import invalid_argument
-
-if TYPE_CHECKING:
-    import keras
-
-    from keras_l0.experiments.datasets import Dataset
-
-# What a command needs is imported in it, so that the others do not wait for it.
-
-DATASETS = ("digits", "mnist", "cifar10", "fashion_mnist", "cifar100")
+from keras_l0.experiments import datasets
+from keras_l0.experiments.demo import RECIPES
+from keras_l0.experiments.demo import demo as run_demo
+from keras_l0.export.tflite import check_export, export_tflite
+from keras_l0.files import check_target, replacing, write_text
+from keras_l0.pruning.plan import Goal
+from keras_l0.pruning.targets import check_built
+from keras_l0.regularizers import L2L0
+from keras_l0.report.summary import summarize
+from keras_l0.scheme import compress as run_compress
+from keras_l0.text import table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], None] = options.command
     try:
         command(options)
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
-        print(f"keras-l0: {' '.join(str(error).split())}", file=sys.stderr)
+    except Exception as error:  # backends have kinds of their own, and nobody is above this
+        text = " ".join(str(error).split()) or type(error).__name__
+        print(f"keras-l0: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("keras-l0: interrupted", file=sys.stderr)
@@ -46,31 +52,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def demo(options: argparse.Namespace) -> None:
     """``keras-l0 demo``."""
     out = _folder(options.out)
-    from keras_l0.experiments.demo import demo as run
-
-    print(run(options.dataset, out))
+    print(run_demo(options.dataset, out))
 
 
 def compress(options: argparse.Namespace) -> None:
     """``keras-l0 compress``."""
     path = _existing(options.model, "MODEL")
+    if (Path(options.out) / "model.keras").resolve() == path.resolve():
+        raise invalid_argument("out", "a folder other than MODEL's", options.out)
+    L2L0(options.l2, options.l0, options.beta)
+    Goal(options.sparsity, options.compression)
     out = _folder(options.out)
     model = _load_model(path, compiled=True)
     data = _load_data(options.data, model, options.holdout, options.raw)
-    from keras_l0.data import check_compiled, evaluate
-    from keras_l0.experiments.datasets import split_validation
-    from keras_l0.export.tflite import check_export, export_tflite
-    from keras_l0.files import replacing, write_text
-    from keras_l0.regularizers import L2L0
-    from keras_l0.scheme import compress as run
-    from keras_l0.text import table
 
     check_compiled(model)
     check_export(out / "model.tflite", options.quantize)
-    train, validation = split_validation(data, options.validation, seed=0)
+    train, validation = datasets.split_validation(data, options.validation, seed=0)
     test = (data.x_test, data.y_test)
     before = evaluate(model, test, "data")
-    result = run(
+    result = run_compress(
         model,
         train,
         validation,
@@ -107,8 +108,6 @@ def compress(options: argparse.Namespace) -> None:
 def summary(options: argparse.Namespace) -> None:
     """``keras-l0 summary``."""
     model = _load_model(_existing(options.model, "MODEL"))
-    from keras_l0.report.summary import summarize
-
     found = summarize(model)
     print(found.to_json() if options.json else found)
 
@@ -116,13 +115,12 @@ def summary(options: argparse.Namespace) -> None:
 def export(options: argparse.Namespace) -> None:
     """``keras-l0 export``."""
     path = _existing(options.model, "MODEL")
-    _folder(str(Path(options.out).parent), make=False)
+    check_target(options.out, "OUT")
     model = _load_model(path)
     check = None
     if options.check is not None:
         data = _load_data(options.check, model, None, options.raw)
         check = (data.x_test, data.y_test)
-    from keras_l0.export.tflite import export_tflite
 
     report = export_tflite(
         model,
@@ -141,25 +139,20 @@ def _existing(text: str, argument: str) -> Path:
     return path
 
 
-def _folder(text: str, make: bool = True) -> Path:
+def _folder(text: str) -> Path:
     """A folder that can be written, made where it is missing."""
     path = Path(text)
     try:
-        if make:
-            path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
-            pass
+            return path
     except OSError as error:
         raise invalid_argument(
             "out", "a folder that can be written", text, f"{error.strerror}"
         ) from error
-    return path
 
 
-def _load_model(path: Path, compiled: bool = False) -> "keras.Model":
-    import keras
-
-    import keras_l0  # noqa: F401 (registers the regularizers that a file may name)
+def _load_model(path: Path, compiled: bool = False) -> keras.Model:
 
     try:
         return keras.models.load_model(path, compile=compiled, safe_mode=True)
@@ -168,14 +161,15 @@ def _load_model(path: Path, compiled: bool = False) -> "keras.Model":
         raise invalid_argument("MODEL", "a whole .keras file", str(path), reason) from error
 
 
-def _load_data(source: str, model: "keras.Model", holdout: float | None, raw: bool) -> "Dataset":
+def _load_data(
+    source: str, model: keras.Model, holdout: float | None, raw: bool
+) -> datasets.Dataset:
     """A data set by name, file or folder, its examples in the model's input shape."""
-    from keras_l0.experiments import datasets
-
+    check_built(model)
     shape = model.input_shape
     if not isinstance(shape, tuple):
         raise invalid_argument("MODEL", "a model with one input", f"input shapes {shape}")
-    if source in DATASETS:
+    if source in datasets.SHAPES:
         data = datasets.load(source)
     elif Path(source).is_dir():
         if len(shape) != 4 or None in shape[1:]:
@@ -203,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, parser_class=_Parser)
 
     one = commands.add_parser("demo", help="train, compress and export a small network")
-    one.add_argument("--dataset", choices=("digits", "mnist"), default="digits")
+    one.add_argument("--dataset", choices=tuple(RECIPES), default="digits")
     one.add_argument("--out", default="demo-out", help="folder for the files (%(default)s)")
     one.set_defaults(command=demo)
 
@@ -260,7 +254,8 @@ def _add_data(parser: argparse.ArgumentParser, name: str, required: bool = False
         name,
         metavar="DATA",
         required=required,
-        help=f"a .npz file, a folder with one folder of images a class, or {', '.join(DATASETS)}",
+        help="a .npz file, a folder with one folder of images a class, or "
+        + ", ".join(datasets.SHAPES),
     )
     parser.add_argument(
         "--raw", action="store_true", help="leave integer pixels as they are, not scaled to [0, 1]"

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from keras_l0.errors import invalid_argument
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], argument: str = "path") -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a temporary path beside ``path``, and renames it to ``path`` at the end.
 
     A reader sees the older file or the new one, never a part. If the block raises,
@@ -19,12 +20,11 @@ def replacing(path: str | os.PathLike[str], argument: str = "path") -> Iterator[
 
     Args:
         path: the file to write. Its folder must exist.
-        argument: the argument's name in the error, for the caller's sake.
 
     Raises:
-        ValueError: if ``path`` is a folder, or its folder is missing.
+        ValueError: if ``path`` is a folder, or its folder is missing or cannot be written.
     """
-    target = check_target(path, argument)
+    target = check_target(path)
     temporary = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
     try:
         yield temporary
@@ -38,8 +38,12 @@ def replacing(path: str | os.PathLike[str], argument: str = "path") -> Iterator[
 def check_target(path: str | os.PathLike[str], argument: str = "path") -> Path:
     """The path, if a file can stand there.
 
+    Args:
+        path: the file to write.
+        argument: what the caller calls it, for the error.
+
     Raises:
-        ValueError: if it is none, is a folder, or its folder is missing.
+        ValueError: if it is no path, is a folder, or its folder is missing or cannot be written.
     """
     if not isinstance(path, str | os.PathLike):
         raise invalid_argument(argument, "a file's path", path)
@@ -50,7 +54,13 @@ def check_target(path: str | os.PathLike[str], argument: str = "path") -> Path:
         raise invalid_argument(
             argument, "a path in an existing folder", str(target), f"Make {target.parent} first."
         )
-    return target
+    try:
+        with tempfile.TemporaryFile(dir=target.parent):
+            return target
+    except OSError as error:
+        raise invalid_argument(
+            argument, "a path in a folder that can be written", str(target), f"{error.strerror}"
+        ) from error
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

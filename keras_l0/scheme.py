@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,7 @@ class Report:
         after: the same at the end.
         summary: the weights at the end.
         export: the exported file's report, or ``None``.
+        export_refusal: why there is none though one was asked for.
         settings: the arguments.
         versions: of the packages that did it.
         seconds: how long it took.
@@ -48,6 +50,7 @@ class Report:
     after: dict[str, float]
     summary: Summary
     export: ExportReport | None
+    export_refusal: str | None
     settings: dict[str, Any]
     versions: dict[str, str]
     seconds: float
@@ -153,7 +156,8 @@ def compress(
         class_weight: as in ``fit``.
         callbacks: further ones, such as a learning-rate schedule.
         verbose: as in ``fit``.
-        export: where to write the sparse ``.tflite`` file; it is checked on ``validation``.
+        export: where to write the sparse ``.tflite`` file; it is checked on ``validation``. If
+            it is refused, a warning and the report say why.
         quantize: of the export: ``None`` or ``"float16"``.
 
     Returns:
@@ -192,7 +196,7 @@ def compress(
     if regrow and method == "random":
         raise invalid_argument("regrow", 'False with method="random"', regrow)
     if export is not None:
-        check_export(export, quantize)
+        check_export(export, quantize, "export")
     fit_arguments = unpack(train, "train") | {
         "batch_size": batch_size,
         "steps_per_epoch": steps_per_epoch,
@@ -204,7 +208,7 @@ def compress(
         "verbose": verbose,
     }
     if model.built:
-        make_plan(model, find_targets(model, layers), goal, method)
+        plan.check_weights(make_plan(model, find_targets(model, layers), goal, method))
     before = evaluate(
         model, validation, "validation", steps=validation_steps, batch_size=batch_size
     )
@@ -239,20 +243,25 @@ def compress(
             model.fit(
                 epochs=first + finetune,
                 initial_epoch=first,
-                callbacks=[KeepZeros(), *callbacks],
+                callbacks=[KeepZeros(layers), *callbacks],
                 **fit_arguments,
             ),
         )
     after = evaluate(model, validation, "validation", steps=validation_steps, batch_size=batch_size)
-    exported = None
+    exported, refusal = None, None
     if export is not None:
-        exported = export_tflite(model, export, quantize=quantize, check_data=validation)
+        try:
+            exported = export_tflite(model, export, quantize=quantize, check_data=validation)
+        except (RuntimeError, ValueError) as error:  # not a reason to lose what was trained
+            refusal = str(error)
+            warnings.warn(f"The model is compressed, but not exported. {refusal}", stacklevel=2)
     report = Report(
         before=before,
         trained=_metrics_at(history, warmup - 1, after),
         after=after,
         summary=summarize(model),
         export=exported,
+        export_refusal=refusal,
         settings=settings,
         versions=versions(),
         seconds=time.perf_counter() - began,
@@ -283,11 +292,8 @@ def _penalise(
     if isinstance(regularizer, str):
         if regularizer != "auto":
             raise invalid_argument("regularizer", '"auto", None or a Regularizer', regularizer)
-        if (
-            scale is None
-            and not overrides
-            and any(v.regularizer for v in model.trainable_variables)
-        ):
+        has_one = any(weight.variable.regularizer for weight in find_targets(model).live)
+        if scale is None and not overrides and has_one:
             return
         regularizer = L2L0(l2=1e-5, l0=1e-5, beta=10.0)
     regularize(model, regularizer, scale=scale, overrides=overrides)

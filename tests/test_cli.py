@@ -52,7 +52,7 @@ def fails(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str:
 
 # What native code of the backends says on stderr when it starts in a process of ours: the
 # program hushes it before it imports them, which a test that has imported them cannot.
-NOISE = ("WARNING: All log", "I0000", "W0000", "E0000")
+NOISE = ("WARNING: All log", "I0000", "W0000", "E0000", "INFO: Created TensorFlow Lite")
 
 
 def test_compress_leaves_a_model_a_file_and_a_report(

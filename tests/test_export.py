@@ -376,7 +376,7 @@ def test_the_report_is_ready_for_json_and_for_reading(tmp_path: Path) -> None:
     fields = json.loads(json.dumps(report.to_dict()))
     assert fields == report.to_dict()
     assert fields["path"] == str(tmp_path / "m.tflite")
-    assert set(fields["versions"]) == {"keras_l0", "keras", "tensorflow", "ai-edge-litert"}
+    assert {"keras_l0", "keras", "tensorflow", "ai-edge-litert"} <= set(fields["versions"])
     assert fields["latency_ms"] > 0
     assert fields["dense_latency_ms"] > 0
     assert fields["gzip_bytes"] <= fields["dense_gzip_bytes"]

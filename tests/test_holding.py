@@ -513,7 +513,7 @@ class States(keras.callbacks.Callback):
         own = [
             (name, value)
             for name, value in optimizer_state(self.model.optimizer)
-            if name != "hold_zeros"
+            if name != "held_value"
         ]
         self.states.append(own)
 

@@ -18,7 +18,7 @@ from keras_l0.experiments.reading import load_folder as load_folder
 from keras_l0.experiments.reading import load_npz as load_npz
 
 _FOLDERS = "KERAS_L0_DATA"
-_SHAPES = {
+SHAPES = {
     "digits": (8, 8),
     "mnist": (28, 28),
     "fashion_mnist": (28, 28),
@@ -52,15 +52,15 @@ def load(name: str) -> Dataset:
     >>> load("digits").x_test.shape
     (360, 8, 8)
     """
-    if name not in _SHAPES:
-        raise invalid_argument("name", f"one of {', '.join(_SHAPES)}", name)
+    if name not in SHAPES:
+        raise invalid_argument("name", f"one of {', '.join(SHAPES)}", name)
     for folder in filter(None, os.environ.get(_FOLDERS, "").split(os.pathsep)):
         path = Path(folder) / f"{name}.npz"
         if path.is_file():
             return _named(name, load_npz(path), path)
     if name == "digits":
         return _digits()
-    shape = _SHAPES[name]
+    shape = SHAPES[name]
     try:
         (x_train, y_train), (x_test, y_test) = getattr(keras.datasets, name).load_data()
     except Exception as error:  # keras raises a bare Exception when a download fails
@@ -152,7 +152,7 @@ def fit_to(x: NDArray[Any], input_shape: Sequence[int | None]) -> NDArray[Any]:
 
 def _named(name: str, dataset: Dataset, received: object) -> Dataset:
     """Checks that it is the data set of that name, as far as shapes tell."""
-    x, shape = dataset.x_train, _SHAPES[name]
+    x, shape = dataset.x_train, SHAPES[name]
     if x.shape[1:] != shape or x.dtype != np.uint8 or dataset.x_test.dtype != np.uint8:
         raise invalid_argument(
             _FOLDERS, f"{name}.npz with uint8 images of shape {_written(shape)}", str(received)

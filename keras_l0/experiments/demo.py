@@ -14,7 +14,7 @@ from keras_l0.experiments.networks import lenet_300_100
 from keras_l0.export.tflite import ExportReport, check_export, export_tflite
 from keras_l0.files import replacing, write_text
 from keras_l0.regularizers import L2L0
-from keras_l0.report.plots import plot_tradeoff, save_figure
+from keras_l0.report.plots import plot_tradeoff, require_matplotlib, save_figure
 from keras_l0.report.summary import Summary
 from keras_l0.report.sweep import Sweep, sweep
 from keras_l0.scheme import compress
@@ -93,6 +93,7 @@ def demo(name: str, out: Path, recipe: Recipe | None = None, verbose: str | int 
     """
     recipe = recipe or RECIPES[name]
     check_export(out / "model.tflite", None)
+    require_matplotlib()
     keras.utils.set_random_seed(0)
     data = datasets.preprocess(datasets.load(name))
     train, validation = datasets.split_validation(data, 1 / 12, seed=0)
@@ -137,7 +138,6 @@ def demo(name: str, out: Path, recipe: Recipe | None = None, verbose: str | int 
     exported = export_tflite(model, out / "model.tflite", check_data=validation)
     here = result.report.summary.compression
     further = sweep(model, validation, compressions=_ladder(here, 2 * here))
-    _draw(at_once, further, out / "tradeoff.png")
     report = replace(result.report, export=exported).to_dict() | {
         "dataset": name,
         "test_before": before,
@@ -146,6 +146,7 @@ def demo(name: str, out: Path, recipe: Recipe | None = None, verbose: str | int 
         "sweep_compressed": further.to_dict(),
     }
     write_text(out / "report.json", json.dumps(report, indent=2))
+    _draw(at_once, further, out / "tradeoff.png")
     return _table(name, before, after, result.report.summary, exported, out)
 
 

@@ -41,7 +41,8 @@ def deviation(expected: list[Arrays], received: list[Arrays]) -> float:
 
     .. math:: \max |y - \hat y| \; / \; \max |y|
 
-    over all batches, outputs and elements; the numerator alone where all :math:`y` are 0.
+    over all batches and elements of an output, the largest of the outputs; the numerator alone
+    where all :math:`y` of an output are 0.
 
     Args:
         expected: the outputs :math:`y`, finite, for each batch and output.
@@ -50,15 +51,18 @@ def deviation(expected: list[Arrays], received: list[Arrays]) -> float:
     Returns:
         The deviation; infinite where ``received`` has another shape or is not finite.
     """
-    largest, scale = 0.0, 0.0
-    for wanted, got in zip(_flat(expected), _flat(received), strict=True):
-        if wanted.shape != got.shape or not np.isfinite(got).all():
-            return float("inf")
-        if wanted.size:
-            difference = wanted.astype(np.float64) - got.astype(np.float64)
-            largest = max(largest, float(np.abs(difference).max()))
-            scale = max(scale, float(np.abs(wanted.astype(np.float64)).max()))
-    return largest / (scale or 1.0)
+    worst = 0.0
+    for wanted, got in zip(zip(*expected, strict=True), zip(*received, strict=True), strict=True):
+        largest, scale = 0.0, 0.0
+        for y, y_hat in zip(wanted, got, strict=True):
+            if y.shape != y_hat.shape or not np.isfinite(y_hat).all():
+                return float("inf")
+            if y.size:
+                difference = y.astype(np.float64) - y_hat.astype(np.float64)
+                largest = max(largest, float(np.abs(difference).max()))
+                scale = max(scale, float(np.abs(y.astype(np.float64)).max()))
+        worst = max(worst, largest / (scale or 1.0))
+    return worst
 
 
 def latencies(contents: list[bytes], inputs: tuple[str, ...], batch: Arrays) -> list[list[float]]:

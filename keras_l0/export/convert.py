@@ -155,9 +155,6 @@ def _without_notices() -> Iterator[None]:
 
 
 def _main(saved: str, described: str, out: str, quantize: str) -> int:
-    # Saved models name its classes; importing them is what makes them known.
-    import keras_l0.regularizers  # noqa: F401
-
     fields = json.loads(Path(described).read_text())
     inputs = ModelInputs(
         names=tuple(fields["names"]),

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_l0.errors import invalid_argument
+from keras_l0.errors import invalid_argument, is_number
 from keras_l0.export import check
 from keras_l0.export.convert import computing_in_float32, dense_file, require_tensorflow
 from keras_l0.export.figures import ExportReport as ExportReport
@@ -17,6 +17,7 @@ from keras_l0.export.figures import processor
 from keras_l0.export.samples import Arrays, ModelInputs, read_inputs, unique
 from keras_l0.export.sparse import SparseTensor, named_file, sparse_file
 from keras_l0.files import check_target, replacing
+from keras_l0.pruning.targets import check_built
 from keras_l0.versions import versions
 
 # A sparse file computes with the dense one's very weights, and differs at most by the order
@@ -41,6 +42,8 @@ def export_tflite(
     against the model's own outputs :math:`y`:
 
     .. math:: \max |y - \hat y| \; / \; \max |y| \le \text{tolerance}
+
+    for each output.
 
     A sparse file that runs wrong is replaced by the dense one if that is right. The
     file takes one sample at a time, as on a device, unless the model's batch size is
@@ -117,34 +120,29 @@ def export_tflite(
     )
 
 
-def check_export(path: str | os.PathLike[str], quantize: str | None) -> None:
+def check_export(
+    path: str | os.PathLike[str], quantize: str | None, argument: str = "path"
+) -> None:
     """Whether an export could begin: worth asking before a long training.
 
     Args:
         path: the file to write.
         quantize: as in ``export_tflite``.
+        argument: what the caller calls ``path``, for the error.
 
     Raises:
         ValueError: if an argument is wrong.
         ImportError: if TensorFlow or LiteRT is not installed.
     """
-    check_target(path)
+    check_target(path, argument)
     if not (quantize is None or quantize == "float16"):
         raise invalid_argument("quantize", 'None or "float16"', quantize)
     require_tensorflow()
 
 
 def _require_valid(model: Any, tolerance: Any) -> None:
-    if not isinstance(model, keras.Model) or not model.built:
-        raise invalid_argument(
-            "model", "a built keras.Model", model, "Call it on data, or `build` it, first."
-        )
-    if tolerance is not None and not (
-        isinstance(tolerance, (int, float))
-        and not isinstance(tolerance, bool)
-        and math.isfinite(tolerance)
-        and tolerance > 0
-    ):
+    check_built(model)
+    if tolerance is not None and not (is_number(tolerance) and 0 < tolerance < math.inf):
         raise invalid_argument("tolerance", "a positive finite number or None", tolerance)
     for weight in model.weights:
         values = keras.ops.convert_to_numpy(weight)

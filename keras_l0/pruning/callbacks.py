@@ -42,7 +42,8 @@ class _Prune(KeepZeros):
     def _prepare(self) -> None:
         epochs = self.params["epochs"]
         self._ramp: Ramp = resolve(self.begin, self.end, self.every, self.power, epochs)
-        self._plan()  # a goal out of reach is an error now, not in the middle of the night
+        # A goal out of reach, or NaN, is an error now, not in the middle of the night.
+        plan.check_weights(self._plan())
         if self._ramp.end >= epochs:
             warnings.warn(
                 f"{type(self).__name__}: pruning ends at epoch {self._ramp.end}, but this fit ends "
@@ -67,6 +68,9 @@ class _Prune(KeepZeros):
 
     def _missing(self) -> int:
         return sum(max(0, quota.count() - plan.zeros_in(quota.weights)) for quota in self._plan())
+
+    def _asked(self) -> int:
+        return sum(quota.count() for quota in self._plan()) + plan.zeros_in(self._targets.frozen)
 
     def _why(self) -> str:
         if self._epoch is None or self._epoch < self._ramp.end:

@@ -49,6 +49,8 @@ class KeepZeros(keras.callbacks.Callback):
         model = self.model
         self._targets = find_targets(model, self.layers)
         self._epoch: int | None = None
+        self._kept = 0
+        self._prepare()
         held = [weight.variable for weight in self._targets.live if weight.variable.trainable]
         self._hold = Hold(model.optimizer, held)
         model.make_train_function(force=True)
@@ -58,7 +60,6 @@ class KeepZeros(keras.callbacks.Callback):
             release=self._hold.release,
             finish=self._finish,
         )
-        self._prepare()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Holds the zeros from the first step on."""
@@ -80,7 +81,11 @@ class KeepZeros(keras.callbacks.Callback):
 
     def _missing(self) -> int:
         """How many zeros the model has too few."""
-        return max(0, getattr(self, "_kept", 0) - measure(self.model, self._targets).zeros)
+        return max(0, self._kept - measure(self.model, self._targets).zeros)
+
+    def _asked(self) -> int:
+        """How many zeros the model should have."""
+        return self._kept
 
     def _why(self) -> str:
         return "Weights were put in their place after training, by another callback perhaps."
@@ -91,13 +96,15 @@ class KeepZeros(keras.callbacks.Callback):
         name = type(self).__name__
         now = measure(self.model, self._targets)
         missing = self._missing()
-        asked = now.sparsity + missing / max(1, self._targets.size)
+        size = max(1, self._targets.size)
+        asked = now.sparsity + missing / size
         if missing:
             warnings.warn(
                 f"{name}: this fit ends with a sparsity of {now.sparsity:.4f}, less than the "
                 f"{asked:.4f} asked for. {self._why()}",
                 stacklevel=2,
             )
+        asked = self._asked() / size
         for path, sparsity in self._watch.stale(asked).items():
             warnings.warn(
                 f"{name}: {path} was saved with a sparsity of {sparsity:.4f}, less than the "
@@ -106,10 +113,11 @@ class KeepZeros(keras.callbacks.Callback):
                 stacklevel=2,
             )
         if not missing:
+            layers = "" if self.layers is None else repr(self.layers)
             self._tell(
                 f"{now.zeros:,} of {self._targets.size:,} weights are zero: sparsity "
                 f"{now.sparsity:.4f}, compression {now.compression:.1f}x. A further fit keeps "
-                "them zero only with callbacks=[keras_l0.KeepZeros()]."
+                f"them zero only with callbacks=[keras_l0.KeepZeros({layers})]."
             )
 
     def _tell(self, text: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_l0.errors import invalid_argument, is_number
 from keras_l0.pruning import masks
-from keras_l0.pruning.scores import Score
+from keras_l0.pruning.scores import Array, Score
 from keras_l0.pruning.targets import Targets, Weight, find_targets, matches
 
 
@@ -140,10 +140,7 @@ def prune_to(plan: Sequence[Quota], share: float, score: Score) -> None:
     Raises:
         ValueError: if a weight is NaN or infinite; then nothing is changed.
     """
-    found = [[weight.values() for weight in quota.weights] for quota in plan]
-    for quota, values in zip(plan, found, strict=True):
-        for weight, w in zip(quota.weights, values, strict=True):
-            check_finite(weight, w)
+    found = check_weights(plan)
     masks_of = [
         masks.smallest(score(values), quota.count(share))
         for quota, values in zip(plan, found, strict=True)
@@ -152,6 +149,19 @@ def prune_to(plan: Sequence[Quota], share: float, score: Score) -> None:
         for weight, w, mask in zip(quota.weights, values, gone, strict=True):
             if np.any(mask & (w != 0)):
                 weight.variable.assign(np.where(mask, np.zeros((), w.dtype), w))
+
+
+def check_weights(plan: Sequence[Quota]) -> list[list[Array]]:
+    """The weights of each quota, found to be finite.
+
+    Raises:
+        ValueError: if a weight is NaN or infinite.
+    """
+    found = [[weight.values() for weight in quota.weights] for quota in plan]
+    for quota, values in zip(plan, found, strict=True):
+        for weight, w in zip(quota.weights, values, strict=True):
+            check_finite(weight, w)
+    return found
 
 
 def zeros_in(weights: Sequence[Weight]) -> int:

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
 
 _BASELINE = "not pruned"
 _NO_MATPLOTLIB = "Plots need matplotlib. Run `pip install keras_l0[plot]`."
+
+
+def require_matplotlib() -> None:
+    """Raises an ``ImportError`` that tells what to install, if matplotlib is missing."""
+    if find_spec("matplotlib") is None:
+        raise ImportError(_NO_MATPLOTLIB)
 
 
 def plot_tradeoff(
@@ -59,11 +66,10 @@ def plot_tradeoff(
         )
     if baseline is not None and not math.isfinite(baseline):
         raise invalid_argument("baseline", "None or a finite number", baseline)
-    try:
-        from matplotlib import ticker
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(_NO_MATPLOTLIB) from error
+    require_matplotlib()
+    from matplotlib import ticker
+    from matplotlib.figure import Figure
+
     if ax is None:
         ax = Figure(figsize=(6.4, 4.0), layout="constrained").add_subplot()
         ax.spines[["top", "right"]].set_visible(False)

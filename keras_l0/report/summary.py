@@ -112,6 +112,11 @@ class WeightSummary:
         return self.zeros / self.weights if self.weights else 0.0
 
     @property
+    def compression(self) -> float:
+        """Weights over those not zero; infinite where all are zero."""
+        return ratio(self.weights, self.weights - self.zeros)
+
+    @property
     def bytes_dense(self) -> int:
         """The bytes of all its weights, zeros included."""
         return self.weights * self.bits // 8
@@ -130,6 +135,7 @@ class WeightSummary:
             "weights": self.weights,
             "zeros": self.zeros,
             "sparsity": self.sparsity,
+            "compression": _finite(self.compression),
             "bytes_dense": self.bytes_dense,
             "bytes_entropy_bound": self.bytes_entropy_bound,
             "frozen": self.frozen,
@@ -254,7 +260,7 @@ def _weight_table(summary: Summary) -> Table:
     table.add_column("weight")
     for column in ("shape", "dtype"):
         table.add_column(column)
-    for column in ("weights", "zeros", "sparsity", "dense", "entropy bound"):
+    for column in ("weights", "zeros", "sparsity", "compression", "dense", "entropy bound"):
         table.add_column(column, justify="right")
     for row in summary.weights:
         # The title has the model's name already.
@@ -266,6 +272,7 @@ def _weight_table(summary: Summary) -> Table:
             f"{row.weights:,}",
             f"{row.zeros:,}",
             f"{row.sparsity:.2%}",
+            f"{row.compression:.2f}×",
             filesize.decimal(row.bytes_dense),
             filesize.decimal(math.ceil(row.bytes_entropy_bound)),
         )
