@@ -349,7 +349,7 @@ INVALID: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "power=0": (
         lambda: GlobalPrune(0.5, power=0),
-        "Invalid value for argument `power`. Expected a float > 0. Received: power=0",
+        "Invalid value for argument `power`. Expected a float in (0, 1e6). Received: power=0",
     ),
     "regrow without a ramp": (
         lambda: GlobalPrune(0.5, begin=1, regrow=True),

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keras_l0.errors import invalid_argument
-from keras_l0.files import replacing, write_bytes, write_text
+from keras_l0.files import check_target, replacing, write_bytes, write_text
 
 
 def test_text_is_written_in_utf8(tmp_path: Path) -> None:
@@ -88,8 +88,8 @@ def test_a_folder_is_refused_under_the_callers_name_for_it(tmp_path: Path) -> No
         "Invalid value for argument `target`. Expected a file's path. "
         f"Received: target={str(tmp_path)!r}. It is a folder."
     )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"), replacing(tmp_path, "target"):
-        pass
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_target(tmp_path, "target")
 
 
 def test_an_error_without_advice_ends_with_what_came() -> None:

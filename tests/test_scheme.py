@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_l0 import L2L0
+from keras_l0 import L2L0, GlobalPrune
 from keras_l0.scheme import Result, compress
 
 BACKEND = keras.backend.backend()
@@ -340,7 +340,7 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
         net,
         {"compression": 4, "overrides": {"third": None}},
         "Invalid value for argument `overrides`. Expected patterns that match a layer with a "
-        "kernel. Received: overrides='third'. These have one: net/first, net/second.",
+        "kernel to train. Received: overrides='third'. These have one: net/first, net/second.",
     ),
     "train": (
         net,
@@ -375,7 +375,18 @@ def test_what_is_wrong_is_told_before_training_and_the_model_is_as_it_was(case: 
 def test_an_export_to_no_folder_is_refused_before_training(tmp_path: Path) -> None:
     model = net()
     before = model.get_weights()
-    with pytest.raises(ValueError, match=r"^Invalid value for argument `path`"):
+    with pytest.raises(ValueError, match=r"^Invalid value for argument `export`"):
         compress(model, (X, Y), (X, Y), compression=4, export=tmp_path / "no" / "m.tflite", **SHORT)
     for ours, theirs in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_nan_is_refused_before_training() -> None:
+    model = net()
+    weights = model.get_weights()
+    weights[0][0, 0] = np.nan
+    model.set_weights(weights)
+    with pytest.raises(ValueError, match="are NaN or infinite"):
+        compress(model, (X, Y), (X, Y), compression=4, **SHORT)
+    with pytest.raises(ValueError, match="are NaN or infinite"):
+        model.fit(X, Y, verbose=0, callbacks=[GlobalPrune(0.5, begin=0, end=99)], epochs=100)

@@ -115,6 +115,7 @@ class GlobalPrune(_Prune):
 
     Example:
 
+    >>> import keras
     >>> import numpy as np
     >>> from keras_l0 import GlobalPrune
     >>> model = keras.Sequential([keras.Input((10,)), keras.layers.Dense(1)])
