@@ -11,8 +11,9 @@ test: .venv/dev
 	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow"
 	KERAS_BACKEND=jax $(PYTEST) -m "not slow"
 
+# Two workers whose PyTorch takes every core wait for each other's threads without end.
 test-torch: .venv/torch
-	KERAS_BACKEND=torch $(PYTEST) -m "not slow"
+	OMP_NUM_THREADS=1 KERAS_BACKEND=torch $(PYTEST) -m "not slow"
 
 test-slow: .venv/dev
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow
