@@ -106,6 +106,12 @@ def test_a_compression_is_reached_with_as_many_weights_left_as_it_allows(
     assert parameters / (left + 1) < compression
 
 
+def test_a_quotient_that_is_rounded_down_takes_no_weight_too_many() -> None:
+    model = dense_network([np.ones((5, 5), np.float32), np.ones((5, 1), np.float32)])
+    assert model.count_params() == 36
+    assert prune(model, compression=1.2).zeros == 6
+
+
 def test_all_parameters_over_those_left_where_biases_and_normalization_are_left() -> None:
     model = keras.Sequential(
         [keras.Input((10,)), layers.Dense(10), layers.BatchNormalization()], name="net"

@@ -216,7 +216,10 @@ def _wanted(model: keras.Model, targets: Targets, goal: Goal) -> tuple[float, in
     others = [w for w in find_targets(model).weights if id(w.variable) not in live]
     counted = zeros_in(others)
     parameters = model.count_params()
-    zeros = parameters - math.floor(parameters / goal.compression)
+    left = math.floor(parameters / goal.compression)
+    if parameters / (left + 1) >= goal.compression:  # the quotient was rounded down: 33 / 1.1
+        left += 1
+    zeros = parameters - left
     if zeros - counted > room:
         left = parameters - room - counted
         reachable = parameters / left if left else math.inf
