@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from keras_l0.experiments import datasets
 from keras_l0.experiments.demo import RECIPES
 from keras_l0.experiments.demo import demo as run_demo
 from keras_l0.export.tflite import check_export, export_tflite
-from keras_l0.files import check_target, replacing, write_text
+from keras_l0.files import check_target, check_writable, replacing, write_text
 from keras_l0.pruning.plan import Goal
 from keras_l0.pruning.targets import check_built
 from keras_l0.regularizers import L2L0
@@ -65,7 +64,6 @@ def compress(options: argparse.Namespace) -> None:
     out = _folder(options.out)
     model = _load_model(path, compiled=True)
     data = _load_data(options.data, model, options.holdout, options.raw)
-
     check_compiled(model)
     check_export(out / "model.tflite", options.quantize)
     train, validation = datasets.split_validation(data, options.validation, seed=0)
@@ -121,7 +119,6 @@ def export(options: argparse.Namespace) -> None:
     if options.check is not None:
         data = _load_data(options.check, model, None, options.raw)
         check = (data.x_test, data.y_test)
-
     report = export_tflite(
         model,
         options.out,
@@ -142,18 +139,16 @@ def _existing(text: str, argument: str) -> Path:
 def _folder(text: str) -> Path:
     """A folder that can be written, made where it is missing."""
     path = Path(text)
+    expected = "a folder that can be written"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            return path
     except OSError as error:
-        raise invalid_argument(
-            "out", "a folder that can be written", text, f"{error.strerror}"
-        ) from error
+        raise invalid_argument("out", expected, text, f"{error.strerror}") from error
+    check_writable(path, "out", expected, text)
+    return path
 
 
 def _load_model(path: Path, compiled: bool = False) -> keras.Model:
-
     try:
         return keras.models.load_model(path, compile=compiled, safe_mode=True)
     except Exception as error:  # a damaged file fails in as many ways as it has parts

@@ -54,13 +54,17 @@ def check_target(path: str | os.PathLike[str], argument: str = "path") -> Path:
         raise invalid_argument(
             argument, "a path in an existing folder", str(target), f"Make {target.parent} first."
         )
+    check_writable(target.parent, argument, "a path in a folder that can be written", str(target))
+    return target
+
+
+def check_writable(folder: Path, argument: str, expected: str, received: str) -> None:
+    """Raises the ``ValueError`` so worded unless a file can be made in the folder."""
     try:
-        with tempfile.TemporaryFile(dir=target.parent):
-            return target
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise invalid_argument(
-            argument, "a path in a folder that can be written", str(target), f"{error.strerror}"
-        ) from error
+        raise invalid_argument(argument, expected, received, f"{error.strerror}") from error
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

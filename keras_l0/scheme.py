@@ -207,12 +207,14 @@ def compress(
         "validation_steps": validation_steps,
         "verbose": verbose,
     }
-    if model.built:
+    was_built = model.built
+    if was_built:
         plan.check_weights(make_plan(model, find_targets(model, layers), goal, method))
     before = evaluate(
         model, validation, "validation", steps=validation_steps, batch_size=batch_size
     )
-    make_plan(model, find_targets(model, layers), goal, method)
+    if not was_built:  # the evaluation has built it
+        plan.check_weights(make_plan(model, find_targets(model, layers), goal, method))
     _penalise(model, regularizer, scale, overrides)
     began = time.perf_counter()
 
