@@ -1,7 +1,7 @@
 """From a Keras model to a dense TFLite file, in this process or in one of TensorFlow's.
 
-Run as a program, ``python -m keras_l0.export.convert MODEL INPUTS OUT QUANTIZE``, this
-converts a saved model on the TensorFlow backend for a parent that runs on another one.
+Run as a program, ``python -m keras_l0.export.convert FOLDER``, this converts the model saved
+in a folder on the TensorFlow backend, for a parent that runs on another one.
 """
 
 import contextlib
@@ -11,18 +11,32 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
-from keras_l0.export.samples import ModelInputs
+from keras_l0.export.samples import Arrays, ModelInputs
 
-_UNKNOWN_CLASS = 3
-_NOT_CONVERTED = 4
+PER_TENSOR = "-per-tensor"
+"""After the name of a setting: one scale for each tensor, where a channel's own costs 12 bytes."""
+
+SETTINGS = (
+    "float32",
+    "float16",
+    "dynamic",
+    f"dynamic{PER_TENSOR}",
+    "int8",
+    f"int8{PER_TENSOR}",
+)
+"""What a model can be converted with."""
+
+_NOT_LOADED = 3
+_MODEL, _TASK, _CALIBRATION, _REASONS = "m.keras", "task.json", "calibration.npz", "reasons.json"
 # Before the reason, among whatever else the other process prints.
 _REASON = "keras_l0 could not convert: "
 
@@ -58,8 +72,13 @@ def computing_in_float32(model: keras.Model) -> Iterator[bool]:
             layer.dtype_policy = policy
 
 
-def dense_file(model: keras.Model, inputs: ModelInputs, quantize: str | None) -> bytes:
-    """Converts ``model`` with dense weights.
+def dense_files(
+    model: keras.Model,
+    inputs: ModelInputs,
+    settings: Sequence[str],
+    calibration: list[Arrays] | None = None,
+) -> dict[str, bytes | str]:
+    """Converts ``model`` with dense weights, once for each setting.
 
     The batch is fixed (to 1, unless the model fixes another): the file is smaller and
     faster than with an open one, and recurrent layers convert only so.
@@ -67,25 +86,27 @@ def dense_file(model: keras.Model, inputs: ModelInputs, quantize: str | None) ->
     Args:
         model: a built model, on any backend.
         inputs: its inputs.
-        quantize: ``None`` for float32 weights, ``"float16"`` for 16-bit ones.
+        settings: of ``SETTINGS``.
+        calibration: for ``int8``: batches with an array for each input.
 
     Returns:
-        The file, its signature's names in the alphabetical order of the model's inputs
-        and outputs.
+        For each setting the file, its signature's names in the alphabetical order of the
+        model's inputs and outputs; or why TFLite's own operators cannot express the model.
 
     Raises:
-        RuntimeError: if TFLite's own operators cannot express the model, or another
-            process cannot load it.
+        RuntimeError: if another process cannot load the model.
     """
     if keras.config.backend() == "tensorflow":
-        return _convert(model, inputs, quantize)
-    with tempfile.TemporaryDirectory() as folder:
-        saved, described, out = (Path(folder, name) for name in ("m.keras", "in.json", "out"))
-        model.save(saved)
-        described.write_text(json.dumps(asdict(inputs)))
+        return _convert(model, inputs, settings, calibration)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model.save(folder / _MODEL)
+        (folder / _TASK).write_text(json.dumps({**asdict(inputs), "settings": list(settings)}))
+        if calibration is not None:
+            np.savez(folder / _CALIBRATION, **_numbered(calibration))
         package_parent = str(Path(__file__).parents[2])
         child = subprocess.run(
-            [sys.executable, "-m", __name__, saved, described, out, quantize or "float32"],
+            [sys.executable, "-m", __name__, name],
             env={
                 **os.environ,
                 "KERAS_BACKEND": "tensorflow",
@@ -98,19 +119,32 @@ def dense_file(model: keras.Model, inputs: ModelInputs, quantize: str | None) ->
             check=False,
         )
         if child.returncode == 0:
-            return out.read_bytes()
+            reasons = json.loads((folder / _REASONS).read_text())
+            return {
+                setting: reasons.get(setting) or (folder / f"{setting}.tflite").read_bytes()
+                for setting in settings
+            }
     reason = child.stderr.strip().rpartition(_REASON)[2].strip()
-    if child.returncode == _UNKNOWN_CLASS:
+    if child.returncode == _NOT_LOADED:
         raise RuntimeError(
             "The model was saved to be converted by TensorFlow in a process of its own, and "
             f"cannot be loaded there: {reason}\nA class or function of your own is "
             "not known there: save the model, and export it on the TensorFlow backend "
             "(KERAS_BACKEND=tensorflow)."
         )
-    raise RuntimeError(reason if child.returncode == _NOT_CONVERTED else child.stderr.strip())
+    raise RuntimeError(child.stderr.strip())
 
 
-def _convert(model: keras.Model, inputs: ModelInputs, quantize: str | None) -> bytes:
+def _numbered(batches: list[Arrays]) -> dict[str, Any]:
+    return {f"{b}:{i}": array for b, batch in enumerate(batches) for i, array in enumerate(batch)}
+
+
+def _convert(
+    model: keras.Model,
+    inputs: ModelInputs,
+    settings: Sequence[str],
+    calibration: list[Arrays] | None,
+) -> dict[str, bytes | str]:
     import tensorflow as tf
 
     def serve(*tensors: Any) -> dict[str, Any]:
@@ -125,21 +159,39 @@ def _convert(model: keras.Model, inputs: ModelInputs, quantize: str | None) -> b
     owner = tf.Module()
     owner.held = [variable.value for variable in model.variables]
     owner.serve = tf.function(serve)
-    try:
-        converter = tf.lite.TFLiteConverter.from_concrete_functions(
-            [owner.serve.get_concrete_function(*specs)], owner
-        )
-        # Weights as constants, which alone can be made sparse.
-        converter.experimental_enable_resource_variables = False
-        if quantize == "float16":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.target_spec.supported_types = [tf.float16]
-        with _without_notices():
-            return bytes(converter.convert())
-    except Exception as error:
-        raise RuntimeError(
-            f"The model cannot be converted to TFLite's own operators: {error}"
-        ) from error
+    found: dict[str, bytes | str] = {}
+    for setting in settings:
+        try:
+            function = owner.serve.get_concrete_function(*specs)
+            found[setting] = _convert_as(setting, function, owner, calibration)
+        except Exception as error:  # the converter's are of many kinds
+            found[setting] = f"The model cannot be converted to TFLite's own operators: {error}"
+    return found
+
+
+def _convert_as(setting: str, function: Any, owner: Any, calibration: list[Arrays] | None) -> bytes:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
+    # Weights as constants, which alone can be made sparse.
+    converter.experimental_enable_resource_variables = False
+    if setting != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if setting == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if setting.endswith(PER_TENSOR):
+        converter._experimental_disable_per_channel = True
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    if setting.startswith("int8"):
+        assert calibration is not None, "int8 is asked for with calibration data"
+        converter.representative_dataset = lambda: iter(calibration)
+        # Where an operator has no int8 form it computes in float32.
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
+            tf.lite.OpsSet.TFLITE_BUILTINS,
+        ]
+    with _without_notices():
+        return bytes(converter.convert())
 
 
 @contextlib.contextmanager
@@ -154,8 +206,9 @@ def _without_notices() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _main(saved: str, described: str, out: str, quantize: str) -> int:
-    fields = json.loads(Path(described).read_text())
+def _main(name: str) -> int:
+    folder = Path(name)
+    fields = json.loads((folder / _TASK).read_text())
     inputs = ModelInputs(
         names=tuple(fields["names"]),
         shapes=tuple(map(tuple, fields["shapes"])),
@@ -163,16 +216,23 @@ def _main(saved: str, described: str, out: str, quantize: str) -> int:
         structure=fields["structure"],
     )
     try:
-        model = keras.saving.load_model(saved, compile=False)
+        model = keras.saving.load_model(folder / _MODEL, compile=False)
     except Exception as error:
         print(f"{_REASON}{error}", file=sys.stderr)
-        return _UNKNOWN_CLASS
-    try:
-        content = _convert(model, inputs, None if quantize == "float32" else quantize)
-    except RuntimeError as error:
-        print(f"{_REASON}{error}", file=sys.stderr)
-        return _NOT_CONVERTED
-    Path(out).write_bytes(content)
+        return _NOT_LOADED
+    calibration = None
+    if (folder / _CALIBRATION).is_file():
+        with np.load(folder / _CALIBRATION) as arrays:
+            count = len(arrays.files) // len(inputs.names)
+            calibration = [
+                [arrays[f"{b}:{i}"] for i in range(len(inputs.names))] for b in range(count)
+            ]
+    found = _convert(model, inputs, fields["settings"], calibration)
+    reasons = {setting: result for setting, result in found.items() if isinstance(result, str)}
+    (folder / _REASONS).write_text(json.dumps(reasons))
+    for setting, result in found.items():
+        if isinstance(result, bytes):
+            (folder / f"{setting}.tflite").write_bytes(result)
     return 0
 
 

@@ -10,6 +10,7 @@ takes every order and every mixture of levels.
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,11 @@ from keras_l0.errors import invalid_argument
 
 # 120 orders of 32 mixtures each: past this rank the search would take seconds.
 _LARGEST_SEARCHED_RANK = 5
+_BLOCK_SIZES = (2, 4, 8, 16)
+# A block spares at most its neighbours' indices, four bytes each: less than half of what is kept.
+_LARGEST_FILL = 1.5
+
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +40,24 @@ class Level:
 
 
 @dataclass(frozen=True, eq=False)
-class CsrEncoding:
-    """A sparse tensor: the tree's levels, from the top, and the values of its leaves."""
+class Encoding:
+    """A sparse tensor: the tree's levels, from the top, and the values of its leaves.
+
+    Attributes:
+        shape: the tensor's.
+        order: which dimension each level walks along; a block's inner dimension counts as
+            ``len(shape)`` and comes last.
+        levels: from the top.
+        values: of the leaves, in the order they are walked.
+        block: ``(axis, size)`` if ``size`` neighbours along ``axis`` are kept or left out
+            together, or ``None``.
+    """
 
     shape: tuple[int, ...]
     order: tuple[int, ...]
     levels: tuple[Level, ...]
-    values: NDArray[np.floating]
+    values: NDArray[Any]
+    block: tuple[int, int] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -52,10 +69,16 @@ class CsrEncoding:
     def name(self) -> str:
         """The order of dimensions and their formats, as in ``"0:dense 1:sparse"``."""
         formats = ("dense" if level.indices is None else "sparse" for level in self.levels)
-        return " ".join(f"{axis}:{form}" for axis, form in zip(self.order, formats, strict=True))
+        outer = zip(self.order, formats, strict=True)
+        text = " ".join(f"{axis}:{form}" for axis, form in outer if axis < len(self.shape))
+        return (
+            text
+            if self.block is None
+            else f"{text} blocks of {self.block[1]} along {self.block[0]}"
+        )
 
 
-def encode(array: NDArray[np.floating]) -> CsrEncoding:
+def encode(array: NDArray[Any]) -> Encoding:
     r"""The smallest sparse form of ``array``.
 
     With :math:`P_l` the nodes above level :math:`l`, :math:`d_l` its size and
@@ -68,10 +91,12 @@ def encode(array: NDArray[np.floating]) -> CsrEncoding:
     bytes, where :math:`b(m) \in \{1, 2, 4\}` is the width of the narrowest type that
     holds :math:`m`, and the values cost :math:`P_n` times their own width. All orders
     and mixtures with a sparse level are compared, up to rank 5; above, only the last
-    dimension is compressed. At equal size the first in that order is taken.
+    dimension is compressed. Blocks of 2, 4, 8 or 16 along one axis are compared too,
+    wherever the array's zeros come in such blocks. At equal size the first in that
+    order is taken.
 
     Args:
-        array: floating numbers of rank 1 or more, with at least one element.
+        array: floating numbers or int8 of rank 1 or more, with at least one element.
             ``-0.0`` counts as a zero, NaN does not.
 
     Returns:
@@ -79,7 +104,7 @@ def encode(array: NDArray[np.floating]) -> CsrEncoding:
         takes an empty buffer for no constant at all.
 
     Raises:
-        ValueError: if ``array`` is not floating, has rank 0 or no elements.
+        ValueError: if ``array`` is of another type, has rank 0 or no elements.
 
     Example:
 
@@ -91,20 +116,59 @@ def encode(array: NDArray[np.floating]) -> CsrEncoding:
     >>> bool((decode(encoding) == kernel).all())
     True
     """
-    if array.ndim == 0 or array.size == 0 or not np.issubdtype(array.dtype, np.floating):
-        raise invalid_argument(
-            "array",
-            "floating numbers of rank 1 or more, not empty",
-            f"{array.dtype} of shape {array.shape}",
-        )
-    kept = array != 0
-    if not kept.any():
-        kept.flat[0] = True
-    order, sparse = _smallest_layout(kept, array.dtype.itemsize)
-    return _encode_as(array, kept, order, sparse)
+    kept = _kept(array)
+    found = [_encode_as(array, kept, *_smallest_layout(kept, array.dtype.itemsize))]
+    if array.ndim < _LARGEST_SEARCHED_RANK:
+        for block in _promising_blocks(kept):
+            blocked, kept_blocks = _in_blocks(array, kept, block)
+            order, sparse = _smallest_layout(
+                kept_blocks.any(axis=-1), array.dtype.itemsize * block[1]
+            )
+            found.append(
+                _encode_as(
+                    blocked, kept_blocks, (*order, array.ndim), (*sparse, False), array.shape, block
+                )
+            )
+    return min(found, key=lambda encoding: encoding.nbytes)
 
 
-def decode(encoding: CsrEncoding) -> NDArray[np.floating]:
+def encode_rows(array: NDArray[Any]) -> Encoding:
+    """Compressed sparse rows: the last of two dimensions is sparse.
+
+    LiteRT's float32 FullyConnected computes with it as it is.
+
+    Example:
+
+    >>> encode_rows(np.array([[0.0, 2.0], [0.0, 0.0]], np.float32)).name
+    '0:dense 1:sparse'
+    """
+    return _encode_as(array, _kept(array), (0, 1), (False, True))
+
+
+def encode_blocks(array: NDArray[Any], size: int) -> Encoding:
+    """Compressed sparse rows of blocks of ``size`` neighbours along the last of two dimensions.
+
+    LiteRT's FullyConnected computes with it as it is: float32 with ``size=4``, int8 with 16.
+
+    Args:
+        array: of rank 2, its last dimension a multiple of ``size``: the runtime would drop
+            the rest without a word.
+        size: of a block.
+
+    Example:
+
+    >>> encode_blocks(np.eye(2, 4, dtype=np.float32), 4).nbytes
+    37
+    """
+    if array.shape[1] % size:
+        raise invalid_argument("array", f"columns that are a multiple of {size}", array.shape)
+    block = (1, size)
+    return _encode_as(
+        *_in_blocks(array, _kept(array), block), (0, 1, 2), (False, True, False), array.shape, block
+    )
+
+
+def decode(encoding: Encoding) -> NDArray[Any]:
     """The array that ``encoding`` stands for, zeros as ``+0.0``."""
     # Nodes as flat positions within the levels so far, in the order they are walked.
     nodes = np.zeros(1, np.int64)
@@ -117,15 +181,60 @@ def decode(encoding: CsrEncoding) -> NDArray[np.floating]:
             nodes = parents * level.size + level.indices
     walked = np.zeros([level.size for level in encoding.levels], encoding.values.dtype)
     walked.flat[nodes] = encoding.values
-    return walked.transpose(np.argsort(encoding.order))
+    array = walked.transpose(np.argsort(encoding.order))
+    if encoding.block is not None:
+        array = np.moveaxis(array, -1, encoding.block[0] + 1)
+    return array.reshape(encoding.shape)
+
+
+def _kept(array: NDArray[Any]) -> Mask:
+    """Where something is stored: what is not zero, or one zero of an array without any."""
+    known = np.issubdtype(array.dtype, np.floating) or array.dtype == np.int8
+    if array.ndim == 0 or array.size == 0 or not known:
+        raise invalid_argument(
+            "array",
+            "floating numbers or int8 of rank 1 or more, not empty",
+            f"{array.dtype} of shape {array.shape}",
+        )
+    kept = array != 0
+    if not kept.any():
+        kept.flat[0] = True
+    return kept
+
+
+def _in_blocks(
+    array: NDArray[Any], kept: Mask, block: tuple[int, int]
+) -> tuple[NDArray[Any], Mask]:
+    """The array with a block's elements on a last axis of their own, kept if one of them is."""
+    axis, size = block
+    split = (*array.shape[:axis], array.shape[axis] // size, size, *array.shape[axis + 1 :])
+    blocked = np.moveaxis(array.reshape(split), axis + 1, -1)
+    kept = np.moveaxis(kept.reshape(split), axis + 1, -1).any(axis=-1, keepdims=True)
+    return blocked, np.broadcast_to(kept, blocked.shape)
+
+
+def _promising_blocks(kept: Mask) -> Iterator[tuple[int, int]]:
+    """Blocks in which little would be stored that is zero."""
+    count = np.count_nonzero(kept)
+    for axis, length in enumerate(kept.shape):
+        for size in _BLOCK_SIZES:
+            if length % size == 0:
+                stored = np.count_nonzero(
+                    kept.reshape(*kept.shape[:axis], length // size, size, -1).any(axis=axis + 1)
+                )
+                if stored * size > _LARGEST_FILL * count:
+                    break  # and larger blocks would store more
+                yield axis, size
 
 
 def _encode_as(
-    array: NDArray[np.floating],
-    kept: NDArray[np.bool_],
+    array: NDArray[Any],
+    kept: Mask,
     order: tuple[int, ...],
     sparse: tuple[bool, ...],
-) -> CsrEncoding:
+    shape: tuple[int, ...] | None = None,
+    block: tuple[int, int] | None = None,
+) -> Encoding:
     kept = kept.transpose(order)
     nodes = np.zeros(1, np.int64)
     levels = []
@@ -147,16 +256,15 @@ def _encode_as(
         )
     values = array.transpose(order).ravel()[nodes]
     # Adding +0.0 turns a stored -0.0 into +0.0 and changes nothing else.
-    return CsrEncoding(array.shape, order, tuple(levels), values + array.dtype.type(0))
+    values = values + array.dtype.type(0)
+    return Encoding(shape or array.shape, order, tuple(levels), values, block)
 
 
 def _all_children(nodes: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     return (nodes[:, None] * size + np.arange(size)).ravel()
 
 
-def _smallest_layout(
-    kept: NDArray[np.bool_], itemsize: int
-) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+def _smallest_layout(kept: Mask, itemsize: int) -> tuple[tuple[int, ...], tuple[bool, ...]]:
     in_use = _positions_in_use(kept)
     sizes = {
         layout: _layout_bytes(kept.shape, *layout, in_use, itemsize)
@@ -165,7 +273,7 @@ def _smallest_layout(
     return min(sizes, key=sizes.__getitem__)
 
 
-def _positions_in_use(kept: NDArray[np.bool_]) -> dict[frozenset[int], int]:
+def _positions_in_use(kept: Mask) -> dict[frozenset[int], int]:
     """For each set of axes, the positions on them at or below which something is kept.
 
     It depends on which axes are above, not on their order: one look at the array for

@@ -1,12 +1,38 @@
 """What an export brought: the figures, as a table and as JSON."""
 
-import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from keras_l0.export.sparse import SparseTensor
 from keras_l0.text import table
+
+
+@dataclass(frozen=True)
+class CandidateFigures:
+    """One of the files that were built, run and compared.
+
+    Attributes:
+        name: such as ``"float16-sparse"``.
+        kind: how its weights are stored: ``"float32"``, ``"float16"``, ``"dynamic"``, ``"int8"``.
+        bytes: the file's size.
+        gzip_bytes: after zlib at level 9.
+        latency_ms: milliseconds of one invocation, one thread, median; ``None`` if it does not
+            run.
+        peak_memory: bytes by which loading and running it raised its process' peak; ``None``
+            where the system does not tell.
+        deviation: as in ``ExportReport``; ``None`` if it does not run.
+        refusal: empty, or why it could not be chosen.
+    """
+
+    name: str
+    kind: str
+    bytes: int
+    gzip_bytes: int
+    latency_ms: float | None
+    peak_memory: int | None
+    deviation: float | None
+    refusal: str
 
 
 @dataclass(frozen=True)
@@ -15,7 +41,10 @@ class ExportReport:
 
     Attributes:
         path: where the file is.
-        quantize: ``None`` for float32 weights, or ``"float16"``.
+        quantize: as it was asked for.
+        optimize_for: what the file was chosen for.
+        chosen: the candidate that became the file.
+        candidates: all files that were built, the chosen one among them.
         bytes: the file's size.
         gzip_bytes: its size after zlib at level 9, as app packages hold it.
         dense_bytes: the size of the same network with dense weights of that type.
@@ -35,6 +64,9 @@ class ExportReport:
 
     path: str
     quantize: str | None
+    optimize_for: str
+    chosen: str
+    candidates: tuple[CandidateFigures, ...]
     bytes: int
     gzip_bytes: int
     dense_bytes: int
@@ -54,6 +86,7 @@ class ExportReport:
         """The figures as plain dicts, lists, strings and numbers, ready for JSON."""
         fields = asdict(self)
         fields["notes"] = list(self.notes)
+        fields["candidates"] = [asdict(candidate) for candidate in self.candidates]
         fields["sparse"] = [asdict(t) | {"shape": list(t.shape)} for t in self.sparse]
         return fields
 
@@ -64,24 +97,35 @@ class ExportReport:
             ["after gzip", f"{self.gzip_bytes:,}", f"{self.dense_gzip_bytes:,}"],
             ["latency", f"{self.latency_ms:.4f} ms", f"{self.dense_latency_ms:.4f} ms"],
         ]
-        title = f"{self.path} ({self.quantize or 'float32'})"
         lines = [
-            table(["", "this file", "dense file"], rows, title=title),
+            table(["", "this file", "dense file"], rows, title=f"{self.path} ({self.chosen})"),
             f"latency over the dense file's: {self.latency_ratio:.2f}",
             f"deviation {self.deviation:.2g} of at most {self.tolerance:.2g} "
             f"on {self.checked_samples} samples",
             f"{len(self.sparse)} sparse tensors",
-            *self.notes,
         ]
-        return "\n".join(lines)
+        if len(self.candidates) > 2:
+            lines.append(candidate_table(self.candidates))
+        return "\n".join([*lines, *self.notes])
 
 
-def processor() -> str:
-    """The processor's model name, or what the platform tells of it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+def candidate_table(candidates: Sequence[CandidateFigures]) -> str:
+    """The candidates' figures, and why some were refused."""
+
+    def text(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    rows = [
+        [
+            one.name,
+            f"{one.bytes:,}",
+            f"{one.gzip_bytes:,}",
+            text(one.latency_ms, ".4f"),
+            text(one.peak_memory, ","),
+            text(one.deviation, ".2g"),
+        ]
+        for one in candidates
+    ]
+    header = ["candidate", "bytes", "gzip", "latency, ms", "peak memory", "deviation"]
+    refusals = [f"{one.name} was refused: {one.refusal}" for one in candidates if one.refusal]
+    return "\n".join([table(header, rows), *refusals])

@@ -46,7 +46,9 @@ class ModelInputs:
         return keras.tree.map_structure(lambda position: flat[position], self.structure)
 
 
-def read_inputs(model: keras.Model, check_data: Any) -> tuple[ModelInputs, list[Arrays]]:
+def read_inputs(
+    model: keras.Model, check_data: Any, argument: str = "check_data"
+) -> tuple[ModelInputs, list[Arrays]]:
     """The model's inputs, and samples of them cut into batches for the exported file.
 
     Args:
@@ -55,6 +57,7 @@ def read_inputs(model: keras.Model, check_data: Any) -> tuple[ModelInputs, list[
         check_data: what Keras takes for ``x``, or ``None`` for random samples with a
             fixed seed: standard normal, or 0 and 1 for integers, which are in every
             vocabulary.
+        argument: what the caller calls ``check_data``, for errors.
 
     Returns:
         The inputs; and for each batch a list with an array for each input.
@@ -72,11 +75,11 @@ def read_inputs(model: keras.Model, check_data: Any) -> tuple[ModelInputs, list[
                 "Give a batch of the model's inputs.",
             )
         return declared, _random_batches(declared)
-    pieces = _flat_pieces(check_data, declared)
+    pieces = _flat_pieces(check_data, declared, argument)
     inputs = declared or _inputs_of(pieces[0])
     flat = [keras.tree.flatten(piece) for piece in pieces]
     for piece in flat:
-        _require_fit(piece, inputs)
+        _require_fit(piece, inputs, argument)
     arrays = [
         np.concatenate([piece[i] for piece in flat])[:LARGEST_SAMPLE_COUNT].astype(dtype)
         for i, dtype in enumerate(inputs.dtypes)
@@ -84,7 +87,7 @@ def read_inputs(model: keras.Model, check_data: Any) -> tuple[ModelInputs, list[
     count = len(arrays[0]) // inputs.batch * inputs.batch
     if count == 0:
         raise invalid_argument(
-            "check_data", f"at least {inputs.batch} samples", f"{len(arrays[0])} samples"
+            argument, f"at least {inputs.batch} samples", f"{len(arrays[0])} samples"
         )
     return inputs, [
         [array[start : start + inputs.batch] for array in arrays]
@@ -147,28 +150,28 @@ def _random_batches(inputs: ModelInputs) -> list[Arrays]:
     ]
 
 
-def _flat_pieces(check_data: Any, declared: ModelInputs | None) -> list[Any]:
+def _flat_pieces(check_data: Any, declared: ModelInputs | None, argument: str) -> list[Any]:
     """Batches of x, as arrays in the structure that came, until there are enough."""
     pieces, count = [], 0
-    for x in _batches_of_x(check_data):
+    for x in _batches_of_x(check_data, argument):
         piece = keras.tree.map_structure(_array, x)
         if declared is not None:
-            piece = _ordered(piece, declared)
+            piece = _ordered(piece, declared, argument)
         arrays = keras.tree.flatten(piece)
         if not arrays or arrays[0].ndim == 0:
-            raise invalid_argument("check_data", "arrays of samples", check_data)
+            raise invalid_argument(argument, "arrays of samples", check_data)
         if any(array.dtype.kind in "OSU" for array in arrays):
-            raise invalid_argument("check_data", "numbers", [array.dtype.name for array in arrays])
+            raise invalid_argument(argument, "numbers", [array.dtype.name for array in arrays])
         pieces.append(piece)
         count += len(arrays[0])
         if count >= LARGEST_SAMPLE_COUNT:
             break
     if not pieces:
-        raise invalid_argument("check_data", "at least one sample", check_data)
+        raise invalid_argument(argument, "at least one sample", check_data)
     return pieces
 
 
-def _batches_of_x(check_data: Any) -> Iterator[Any]:
+def _batches_of_x(check_data: Any, argument: str) -> Iterator[Any]:
     if isinstance(check_data, tuple):
         yield _x_of(check_data)
     elif isinstance(check_data, (list, dict)) or hasattr(check_data, "__array__"):
@@ -184,7 +187,7 @@ def _batches_of_x(check_data: Any) -> Iterator[Any]:
     elif isinstance(check_data, Iterable) and not isinstance(check_data, (str, bytes)):
         yield from map(_x_of, check_data)
     else:
-        raise invalid_argument("check_data", "what Keras takes for x", check_data)
+        raise invalid_argument(argument, "what Keras takes for x", check_data)
 
 
 def _x_of(batch: Any) -> Any:
@@ -196,19 +199,19 @@ def _array(value: Any) -> NDArray[Any]:
     return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
 
 
-def _ordered(piece: Any, inputs: ModelInputs) -> Any:
+def _ordered(piece: Any, inputs: ModelInputs, argument: str) -> Any:
     """Arrays given by the inputs' names, in the order of a model that takes no dict."""
     if not isinstance(piece, dict) or isinstance(inputs.structure, dict):
         return piece
     missing = [name for name in inputs.names if name not in piece]
     if missing:
         raise invalid_argument(
-            "check_data", f"arrays named {list(inputs.names)}", f"arrays named {list(piece)}"
+            argument, f"arrays named {list(inputs.names)}", f"arrays named {list(piece)}"
         )
     return [piece[name] for name in inputs.names]
 
 
-def _require_fit(arrays: Arrays, inputs: ModelInputs) -> None:
+def _require_fit(arrays: Arrays, inputs: ModelInputs, argument: str) -> None:
     fits = (
         len(arrays) == len(inputs.shapes)
         and len({len(array) for array in arrays if array.ndim}) == 1
@@ -218,7 +221,7 @@ def _require_fit(arrays: Arrays, inputs: ModelInputs) -> None:
         expected = [(None, *shape[1:]) for shape in inputs.shapes]
         received = [array.shape for array in arrays]
         raise invalid_argument(
-            "check_data",
+            argument,
             f"samples of shape {expected[0] if len(expected) == 1 else expected}",
             f"arrays of shape {received[0] if len(received) == 1 else received}",
         )

@@ -1,8 +1,9 @@
-"""From a Keras model to a sparse TFLite file that has been run and found right."""
+"""From a Keras model to a TFLite file that has been run and found right."""
 
 import math
 import os
 import zlib
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -10,12 +11,14 @@ import keras
 import numpy as np
 
 from keras_l0.errors import invalid_argument, is_number
-from keras_l0.export import check
-from keras_l0.export.convert import computing_in_float32, dense_file, require_tensorflow
+from keras_l0.export import check, runner
+from keras_l0.export.candidates import KINDS, Candidate, candidates, settings_of
+from keras_l0.export.check import Measured
+from keras_l0.export.convert import computing_in_float32, dense_files, require_tensorflow
+from keras_l0.export.figures import CandidateFigures
 from keras_l0.export.figures import ExportReport as ExportReport
-from keras_l0.export.figures import processor
+from keras_l0.export.flatfile import named
 from keras_l0.export.samples import Arrays, ModelInputs, read_inputs, unique
-from keras_l0.export.sparse import SparseTensor, named_file, sparse_file
 from keras_l0.files import check_target, replacing
 from keras_l0.pruning.targets import check_built
 from keras_l0.versions import versions
@@ -23,7 +26,8 @@ from keras_l0.versions import versions
 # A sparse file computes with the dense one's very weights, and differs at most by the order
 # of additions. Weights read wrong can hide below a tolerance that is meant for rounding.
 _SAME_WEIGHTS_TOLERANCE = 1e-4
-_TOLERANCES = {None: 1e-3, "float16": 1e-2}
+_TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "dynamic": 0.1, "int8": 0.1}
+_OBJECTIVES = ("size", "download", "latency")
 
 
 def export_tflite(
@@ -31,22 +35,22 @@ def export_tflite(
     path: str | os.PathLike[str],
     *,
     quantize: str | None = None,
+    optimize_for: str = "size",
+    calibration: Any = None,
     check_data: Any = None,
     tolerance: float | None = None,
 ) -> ExportReport:
-    r"""Writes ``model`` as a ``.tflite`` file, its zeros left out, after running it.
+    r"""Writes ``model`` as the ``.tflite`` file that is best for a purpose, its zeros left out.
 
-    Each constant is stored in sparse form where that makes the file smaller, and
-    ``DENSIFY`` operators make it dense again when the file is loaded: a smaller file, not
-    less memory or time. The file is run by the default LiteRT interpreter, which is held
-    against the model's own outputs :math:`y`:
+    Several files are built: dense, and with each constant in the sparse form that the runtime
+    takes and that serves the purpose. Each is run by the default LiteRT interpreter and by the
+    plain one, without delegate, and held against the model's own outputs :math:`y`:
 
     .. math:: \max |y - \hat y| \; / \; \max |y| \le \text{tolerance}
 
-    for each output.
+    for each output. The best of those that are right is written; the report lists all.
 
-    A sparse file that runs wrong is replaced by the dense one if that is right. The
-    file takes one sample at a time, as on a device, unless the model's batch size is
+    The file takes one sample at a time, as on a device, unless the model's batch size is
     fixed. A mixed-precision model is taken, and compared, as computing in float32.
     Works on every Keras backend; off TensorFlow the model is saved and converted by
     another process.
@@ -55,22 +59,28 @@ def export_tflite(
         model: a built model of any kind.
         path: the file to write, in an existing folder. An older one is replaced at the
             end, or left as it is.
-        quantize: ``None`` for float32 weights, ``"float16"`` for weights of 16 bits that
-            are computed with in float32.
-        check_data: samples to compare on, in any form that ``fit`` takes, ``y`` ignored;
-            the first 256 are run. ``None`` for 16 random ones with a fixed seed. A
-            subclassed model needs it, since it does not tell its input shapes.
-        tolerance: the largest deviation allowed, positive. ``None`` for 1e-3, or 1e-2
-            with ``"float16"``.
+        quantize: ``None`` for float32 weights; ``"float16"`` for weights of 16 bits that
+            are computed with in float32; ``"dynamic"`` for int8 weights; ``"int8"`` for int8
+            weights and computing in int8, which needs ``calibration``; ``"auto"`` for the best
+            of all these, ``"int8"`` among them if there is ``calibration``. Zeros are exactly
+            zero in each.
+        optimize_for: ``"size"``, the smallest file; ``"download"``, the smallest after gzip;
+            ``"latency"``, the fastest on this machine, one thread.
+        calibration: samples from which ``"int8"`` takes the range of each tensor, in any form
+            that ``fit`` takes, ``y`` ignored; the first 256 are used.
+        check_data: samples to compare on, likewise. ``None`` for 16 random ones with a fixed
+            seed. A subclassed model needs it, since it does not tell its input shapes.
+        tolerance: the largest deviation allowed, positive. ``None`` for 1e-3 in float32, 1e-2
+            with ``"float16"``, 0.1 with int8 weights; each kind its own with ``"auto"``.
 
     Returns:
-        The file's figures beside those of the dense file.
+        The file's figures beside those of the dense file of its kind, and all candidates'.
 
     Raises:
         ValueError: if an argument is wrong, or a weight is NaN or infinite.
         ImportError: if TensorFlow or LiteRT is not installed.
-        RuntimeError: if the model cannot be converted, or the file does not run or
-            deviates too much.
+        RuntimeError: if the model cannot be converted, or no file runs and deviates little
+            enough.
 
     Example:
 
@@ -85,38 +95,68 @@ def export_tflite(
     """
     _require_valid(model, tolerance)
     check_export(path, quantize)
-    limit = _TOLERANCES[quantize] if tolerance is None else float(tolerance)
+    if optimize_for not in _OBJECTIVES:
+        raise invalid_argument("optimize_for", '"size", "download" or "latency"', optimize_for)
+    kinds = _kinds(quantize, calibration)
     inputs, batches = read_inputs(model, check_data)
+    ranges = None if calibration is None else _calibration(model, calibration, inputs)
+    limits = {kind: tolerance or _TOLERANCES[kind] for kind in kinds}
     # The path is checked before the work, and nothing is left there if the work fails.
     with replacing(path) as temporary:
         with computing_in_float32(model) as was_mixed:
             outputs, expected = _keras_outputs(model, inputs, batches)
-            converted = dense_file(model, inputs, quantize)
-        dense = named_file(converted, inputs.names, outputs)
-        content, deviation, tensors, notes = _proven(
-            dense, inputs, outputs, batches, expected, limit
+            settings = [setting for kind in kinds for setting in settings_of(kind)]
+            converted = dense_files(model, inputs, settings, ranges)
+        dense = {
+            setting: named(content, inputs.names, outputs)
+            for setting, content in converted.items()
+            if isinstance(content, bytes)
+        }
+        if not dense:
+            raise RuntimeError(next(text for text in converted.values() if isinstance(text, str)))
+        built = candidates(dense, optimize_for)
+        measured = check.measure(
+            {one.name: one.content for one in built}, inputs.names, outputs, batches, expected
         )
-        if was_mixed:
-            notes += ("The model's mixed precision is for training; the file computes in float32.",)
-        turns, dense_turns = check.latencies([content, dense], inputs.names, batches[0])
-        temporary.write_bytes(content)
+        refusals = {one.name: _refusal(one, measured, limits[one.kind]) for one in built}
+        right = [one for one in built if not refusals[one.name]]
+        figures = tuple(_figures(one, measured[one.name], refusals[one.name]) for one in built)
+        if not right:
+            raise RuntimeError(_none_is_right(figures, limits))
+        chosen = min(right, key=lambda one: _rank(one, measured[one.name], optimize_for))
+        temporary.write_bytes(chosen.content)
+    reference = next(one for one in built if one.kind == chosen.kind and not one.sparse)
+    notes = [
+        f"{setting} is not among the candidates. {reason}"
+        for setting, reason in converted.items()
+        if isinstance(reason, str)
+    ]
+    if was_mixed:
+        notes.append("The model's mixed precision is for training; the file computes in float32.")
+    if not chosen.sparse and (refused := [name for name, why in refusals.items() if why]):
+        notes.append(f"The dense file was kept, since these were refused: {', '.join(refused)}.")
+    of = {one.name: one for one in figures}
+    turns = zip(measured[chosen.name].turns, measured[reference.name].turns, strict=True)
     return ExportReport(
         path=os.fspath(path),
         quantize=quantize,
-        bytes=len(content),
-        gzip_bytes=len(zlib.compress(content, 9)),
-        dense_bytes=len(dense),
-        dense_gzip_bytes=len(zlib.compress(dense, 9)),
-        latency_ms=median(turns),
-        dense_latency_ms=median(dense_turns),
-        latency_ratio=median(a / b for a, b in zip(turns, dense_turns, strict=True)),
-        deviation=deviation,
-        tolerance=limit,
+        optimize_for=optimize_for,
+        chosen=chosen.name,
+        candidates=figures,
+        bytes=len(chosen.content),
+        gzip_bytes=of[chosen.name].gzip_bytes,
+        dense_bytes=len(reference.content),
+        dense_gzip_bytes=of[reference.name].gzip_bytes,
+        latency_ms=median(measured[chosen.name].turns),
+        dense_latency_ms=median(measured[reference.name].turns),
+        latency_ratio=median(a / b for a, b in turns),
+        deviation=measured[chosen.name].deviation,
+        tolerance=limits[chosen.kind],
         checked_samples=len(batches) * inputs.batch,
-        sparse=tuple(tensors),
-        notes=notes,
+        sparse=chosen.sparse,
+        notes=tuple(notes),
         versions=versions(),
-        processor=processor(),
+        processor=runner.processor(),
     )
 
 
@@ -135,9 +175,14 @@ def check_export(
         ImportError: if TensorFlow or LiteRT is not installed.
     """
     check_target(path, argument)
-    if not (quantize is None or quantize == "float16"):
-        raise invalid_argument("quantize", 'None or "float16"', quantize)
+    if quantize is not None and quantize not in QUANTIZE:
+        choices = ", ".join(f'"{kind}"' for kind in QUANTIZE)
+        raise invalid_argument("quantize", f"None or one of {choices}", quantize)
     require_tensorflow()
+
+
+QUANTIZE = (*KINDS[1:], "auto")
+"""What ``quantize`` may be beside ``None``."""
 
 
 def _require_valid(model: Any, tolerance: Any) -> None:
@@ -153,6 +198,28 @@ def _require_valid(model: Any, tolerance: Any) -> None:
                 model.name,
                 f"Its weight {weight.path} holds NaN or infinite values.",
             )
+
+
+def _kinds(quantize: str | None, calibration: Any) -> list[str]:
+    if quantize == "int8" and calibration is None:
+        raise invalid_argument(
+            "calibration",
+            'samples with quantize="int8"',
+            None,
+            "The range of each tensor is taken from them: give a hundred of the training data",
+        )
+    if quantize == "auto":
+        return [kind for kind in KINDS if kind != "int8" or calibration is not None]
+    return [quantize or "float32"]
+
+
+def _calibration(model: keras.Model, calibration: Any, inputs: ModelInputs) -> list[Arrays]:
+    found, batches = read_inputs(model, calibration, "calibration")
+    if found.shapes != inputs.shapes:
+        raise invalid_argument(
+            "calibration", f"samples of shape {inputs.shapes}", f"samples of shape {found.shapes}"
+        )
+    return batches
 
 
 def _keras_outputs(
@@ -184,43 +251,54 @@ def _output_names(model: keras.Model, result: Any) -> tuple[str, ...]:
     return unique(names)
 
 
-def _proven(
-    dense: bytes,
-    inputs: ModelInputs,
-    outputs: tuple[str, ...],
-    batches: list[Arrays],
-    expected: list[Arrays],
-    tolerance: float,
-) -> tuple[bytes, float, list[SparseTensor], tuple[str, ...]]:
-    """The sparse file if it is smaller and right, else the dense one if that is right."""
-
-    def run(content: bytes) -> list[Arrays] | str:
-        try:
-            return check.run(content, inputs.names, outputs, batches)
-        except (RuntimeError, ValueError) as error:
-            return f"the default interpreter does not run it: {error}"
-
-    def fault(received: list[Arrays] | str, wanted: list[Arrays], limit: float, what: str) -> str:
-        if isinstance(received, str):
-            return received
-        deviation = check.deviation(wanted, received)
-        if deviation <= limit:
-            return ""
-        return f"its outputs deviate from {what}. Deviation {deviation:.3g}, tolerance {limit:.3g}."
-
-    from_dense = run(dense)
-    if reason := fault(from_dense, expected, tolerance, "the Keras model's"):
-        raise RuntimeError(f"The exported file was refused, and not written: {reason}")
-    assert not isinstance(from_dense, str)
-    sparse, tensors = sparse_file(dense)
-    notes: tuple[str, ...] = ()
-    if len(sparse) < len(dense):
-        from_sparse = run(sparse)
-        reason = fault(from_sparse, expected, tolerance, "the Keras model's") or fault(
-            from_sparse, from_dense, _SAME_WEIGHTS_TOLERANCE, "the dense file's"
+def _refusal(one: Candidate, measured: dict[str, Measured], limit: float) -> str:
+    """Empty, or why this candidate cannot be chosen."""
+    found = measured[one.name]
+    if found.fault:
+        return f"the runtime does not run it: {found.fault}"
+    if found.deviation > limit:
+        return (
+            f"its outputs deviate from the Keras model's by {found.deviation:.3g} "
+            f"of the largest, and {limit:.3g} is allowed"
         )
-        if not reason:
-            assert not isinstance(from_sparse, str)
-            return sparse, check.deviation(expected, from_sparse), tensors, ()
-        notes = (f"The sparse file was refused and the dense one kept: {reason}",)
-    return dense, check.deviation(expected, from_dense), [], notes
+    if one.same_as and not measured[one.same_as].fault:
+        apart = runner.deviation(measured[one.same_as].outputs, found.outputs)
+        if apart > _SAME_WEIGHTS_TOLERANCE:
+            return f"its outputs deviate from the dense file's by {apart:.3g} of the largest"
+    return ""
+
+
+def _none_is_right(figures: Sequence[CandidateFigures], limits: dict[str, float]) -> str:
+    closest = min(
+        (one for one in figures if one.deviation is not None),
+        key=lambda one: one.deviation or 0.0,
+        default=None,
+    )
+    if closest is None:
+        return f"No file was written. {figures[0].name}: {figures[0].refusal}."
+    return (
+        f"No file was written: none is within the tolerance of {limits[closest.kind]:.3g}. The "
+        f"closest, {closest.name}, deviates by {closest.deviation:.3g}: allow that much by "
+        "`tolerance`, or choose another `quantize`."
+    )
+
+
+def _rank(one: Candidate, measured: Measured, optimize_for: str) -> tuple[float, ...]:
+    """The smaller, the better."""
+    size, packed = len(one.content), len(zlib.compress(one.content, 9))
+    if optimize_for == "latency":
+        return (median(measured.turns), size)
+    return (size, packed) if optimize_for == "size" else (packed, size)
+
+
+def _figures(one: Candidate, found: Measured, refusal: str) -> CandidateFigures:
+    return CandidateFigures(
+        name=one.name,
+        kind=one.kind,
+        bytes=len(one.content),
+        gzip_bytes=len(zlib.compress(one.content, 9)),
+        latency_ms=median(found.turns) if found.turns else None,
+        peak_memory=found.peak_memory,
+        deviation=None if found.fault else found.deviation,
+        refusal=refusal,
+    )

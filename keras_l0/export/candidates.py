@@ -1,0 +1,63 @@
+"""The files that a model could become, of each kind of weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from keras_l0.export.convert import PER_TENSOR
+from keras_l0.export.rewrites import convolved, widened
+from keras_l0.export.sparse import SparseTensor, sparse_file
+
+KINDS = ("float32", "float16", "dynamic", "int8")
+"""How weights are stored, from the most exact to the least."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file that may be exported.
+
+    Attributes:
+        name: such as ``"float16-sparse"``; the same at every export.
+        kind: of ``KINDS``.
+        content: the file.
+        sparse: what is sparse in it.
+        same_as: the name of the candidate that computes with the same weights in the same way,
+            so that nothing but the order of additions may differ; or ``None``.
+    """
+
+    name: str
+    kind: str
+    content: bytes
+    sparse: tuple[SparseTensor, ...] = ()
+    same_as: str | None = None
+
+
+def settings_of(kind: str) -> tuple[str, ...]:
+    """What a model is to be converted with for this kind."""
+    return (kind, f"{kind}{PER_TENSOR}") if kind in ("dynamic", "int8") else (kind,)
+
+
+def candidates(dense: Mapping[str, bytes], optimize_for: str) -> list[Candidate]:
+    """The files to choose from.
+
+    Args:
+        dense: dense files, by the setting they were converted with.
+        optimize_for: ``"size"``, ``"download"`` or ``"latency"``.
+
+    Returns:
+        The dense files and their sparse forms, each different from the others.
+    """
+    found: dict[bytes, Candidate] = {}
+    for setting, content in dense.items():
+        kind = setting.removesuffix(PER_TENSOR)
+        first = Candidate(f"{setting}-dense", kind, content)
+        found.setdefault(content, first)
+        ready = {"dynamic": widened, "int8": convolved}.get(kind, bytes)(content)
+        # A widened file computes in float32 what the dense one computes in int8.
+        same_as = None if kind == "dynamic" else first.name
+        ways = ("size", "speed") if optimize_for == "latency" and kind == "float32" else ("size",)
+        for prefer in ways:
+            packed, tensors = sparse_file(ready, prefer)
+            name = f"{setting}-sparse" if prefer == "size" else f"{setting}-fast"
+            if tensors:
+                found.setdefault(packed, Candidate(name, kind, packed, tuple(tensors), same_as))
+    return list(found.values())

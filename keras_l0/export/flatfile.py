@@ -1,0 +1,200 @@
+"""A TFLite file as the runtime's own flatbuffer classes: reading, writing, and small edits.
+
+The classes are generated and have no types: models, graphs, operators and tensors are ``Any``.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# The schema asks for it (`force_align`), and the runtime maps constants in place.
+_BUFFER_ALIGNMENT = 16
+# A code above it does not fit the field that older readers look at.
+_LAST_DEPRECATED_CODE = 127
+
+
+def read(content: bytes) -> Any:
+    """The file as an object tree."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return flatbuffer_utils.read_model_from_bytearray(content)
+
+
+def write(model: Any) -> bytes:
+    """The file's bytes, each distinct buffer once and none that nothing refers to."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    owners = [tensor for graph in model.subgraphs for tensor in graph.tensors]
+    owners += model.metadata or []
+    kept: dict[bytes, int] = {b"": 0}
+    for owner in owners:
+        data = model.buffers[owner.buffer].data
+        owner.buffer = kept.setdefault(b"" if data is None else bytes(data), len(kept))
+    model.buffers = [_Buffer(data) for data in kept]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def named(content: bytes, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> bytes:
+    """The file with these names in its signature and without what nothing reads.
+
+    That is names of intermediate results, which in a small network are a tenth of the
+    file, and empty tables.
+
+    Args:
+        content: a TFLite file with one signature, its names in alphabetical order
+            those of the inputs and outputs in the model's order.
+        inputs: the model's input names.
+        outputs: the model's output names.
+
+    Returns:
+        The file's bytes.
+    """
+    model = read(content)
+    (signature,) = model.signatureDefs
+    for entries, names in ((signature.inputs, inputs), (signature.outputs, outputs)):
+        by_name = sorted(entries, key=lambda entry: entry.name)
+        for entry, name in zip(by_name, names, strict=True):
+            entry.name = name.encode()
+    for graph in model.subgraphs:
+        edges = {*graph.inputs, *graph.outputs}
+        for t, tensor in enumerate(graph.tensors):
+            if t not in edges and model.buffers[tensor.buffer].data is None:
+                tensor.name = None
+            if tensor.quantization and not any(
+                value is not None and np.any(value) for value in vars(tensor.quantization).values()
+            ):
+                tensor.quantization = None
+    return write(model)
+
+
+def operator_name(model: Any, operator: Any) -> str:
+    """The operator's builtin name, such as ``"FULLY_CONNECTED"``; or its custom one."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return str(flatbuffer_utils.opcode_to_name(model, operator.opcodeIndex))
+
+
+def readers(graph: Any, tensor: int) -> list[Any]:
+    """The operators that read a tensor."""
+    return [operator for operator in graph.operators if tensor in operator.inputs]
+
+
+def has_data(model: Any, tensor: Any) -> bool:
+    """Whether the tensor is a constant."""
+    return model.buffers[tensor.buffer].data is not None
+
+
+def values(model: Any, tensor: Any) -> NDArray[Any]:
+    """A dense constant's values, a view of its buffer."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    kinds = schema.TensorType
+    dtypes = {
+        kinds.FLOAT32: "<f4",
+        kinds.FLOAT16: "<f2",
+        kinds.INT8: "i1",
+        kinds.INT32: "<i4",
+        kinds.INT64: "<i8",
+    }
+    data = np.ascontiguousarray(model.buffers[tensor.buffer].data, np.uint8)
+    return data.view(dtypes[tensor.type]).reshape(tensor.shape)
+
+
+def add_tensor(model: Any, graph: Any, like: Any, **fields: Any) -> int:
+    """Adds a tensor without a name, of the type and shape of another but for ``fields``.
+
+    ``data``, an array, makes it a constant.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    data = fields.pop("data", None)
+    settings = {
+        "shape": like.shape,
+        "type": like.type,
+        "hasRank": like.hasRank,
+        "quantization": like.quantization,
+        "buffer": 0,
+    } | fields
+    if data is not None:
+        model.buffers.append(schema.BufferT(data=data.tobytes()))
+        settings["buffer"] = len(model.buffers) - 1
+    graph.tensors.append(schema.TensorT(**settings))
+    return len(graph.tensors) - 1
+
+
+def operator(
+    model: Any, code: int, inputs: list[int], outputs: list[int], version: int = 1, **options: Any
+) -> Any:
+    """An operator of a builtin code, its code added to the model's where it is missing."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.OperatorT(
+        opcodeIndex=operator_code(model, code, version), inputs=inputs, outputs=outputs, **options
+    )
+
+
+def operator_code(model: Any, code: int, version: int) -> int:
+    """The place of a builtin code in the model's list, added where it is missing."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    for place, known in enumerate(model.operatorCodes):
+        if (known.builtinCode, known.version) == (code, version):
+            return place
+    model.operatorCodes.append(
+        schema.OperatorCodeT(
+            deprecatedBuiltinCode=min(code, _LAST_DEPRECATED_CODE),
+            version=version,
+            builtinCode=code,
+        )
+    )
+    return len(model.operatorCodes) - 1
+
+
+def weights_of(model: Any) -> list[list[tuple[int, int]]]:
+    """For each buffer of which nothing but weights are made, their places: graph and tensor.
+
+    Metadata, variables, inputs and outputs, and what is sparse already, are no weights.
+    """
+    users: dict[int, list[tuple[int, int]]] = {}
+    refused = {entry.buffer for entry in model.metadata or []}
+    for g, graph in enumerate(model.subgraphs):
+        taken = {t for operator in graph.operators for t in operator.inputs}
+        edges = {*graph.inputs, *graph.outputs}
+        for t, tensor in enumerate(graph.tensors):
+            users.setdefault(tensor.buffer, []).append((g, t))
+            unshaped = tensor.shape is None or len(tensor.shape) == 0
+            if unshaped or tensor.isVariable or tensor.sparsity or t in edges or t not in taken:
+                refused.add(tensor.buffer)
+            if (
+                tensor.type
+                != model.subgraphs[users[tensor.buffer][0][0]]
+                .tensors[users[tensor.buffer][0][1]]
+                .type
+            ):
+                refused.add(tensor.buffer)
+    return [
+        places
+        for buffer, places in users.items()
+        if buffer not in refused and model.buffers[buffer].data is not None
+    ]
+
+
+@dataclass(frozen=True)
+class _Buffer:
+    """A buffer's data, packed at the alignment that the generated classes leave out."""
+
+    data: bytes
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802, the generated classes' name
+        from ai_edge_litert import schema_py_generated as schema
+
+        vector = None
+        if self.data:
+            builder.Prep(_BUFFER_ALIGNMENT, len(self.data))
+            vector = builder.CreateByteVector(self.data)
+        schema.BufferStart(builder)
+        if vector is not None:
+            schema.BufferAddData(builder, vector)
+        return int(schema.BufferEnd(builder))

@@ -1,0 +1,93 @@
+"""What the LiteRT runtime takes: which sparse form of which weights in front of which operator.
+
+``tests/test_runtime.py`` tries every kind, operator and form, and fails when the runtime has
+changed its mind.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from keras_l0.export import flatfile
+
+DENSIFY = "densify"
+"""Any sparse form, made dense when the file is loaded by an operator ``DENSIFY``."""
+
+ROWS = "rows"
+"""Compressed sparse rows of single weights that the operator computes with."""
+
+BLOCKS = "blocks"
+"""Compressed sparse rows of blocks along the inputs that the operator computes with."""
+
+BLOCK_SIZE = {"float32": 4, "int8": 16}
+"""Weights in a block of ``BLOCKS``."""
+
+SPARSE_FULLY_CONNECTED = 8
+"""The operator's version by which the default delegate leaves sparse weights to the kernel that
+can read them; any other it takes for dense."""
+
+_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
+
+TAKES: dict[str, dict[str, frozenset[str]]] = {
+    # Computed with as they are. What is not named takes DENSIFY.
+    "float32": {"FULLY_CONNECTED": frozenset({DENSIFY, ROWS, BLOCKS})},
+    # Widened to float32 by DEQUANTIZE when the file is loaded. Of an embedding (GATHER) the
+    # default delegate takes the DENSIFY and leaves the DEQUANTIZE behind, which then reads
+    # memory that was never written.
+    "float16": {op: frozenset({DENSIFY}) for op in ("FULLY_CONNECTED", *_CONVOLUTIONS)},
+    "int8 to float32": {op: frozenset({DENSIFY}) for op in ("FULLY_CONNECTED", *_CONVOLUTIONS)},
+    # Multiplied with int8. A fully connected operator reads a buffer that DENSIFY leaves empty.
+    "int8": {op: frozenset({DENSIFY}) for op in ("CONV_2D", "DEPTHWISE_CONV_2D")},
+}
+"""For each kind of weights and each operator that reads them, the forms that run and are right,
+with the default delegate and without any."""
+
+_ANY_OPERATOR = {"float32": frozenset({DENSIFY})}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a constant is read.
+
+    Attributes:
+        kind: as in ``TAKES``; empty for one that is not a weight.
+        operators: the names of the operators that compute with it.
+        is_matrix: whether all of them take it as their second operand, and it has rank 2, as
+            the weights of a FullyConnected.
+    """
+
+    kind: str
+    operators: frozenset[str]
+    is_matrix: bool = False
+
+    @property
+    def forms(self) -> frozenset[str]:
+        """The sparse forms that all of its readers take."""
+        if self.kind not in TAKES or not self.operators:
+            return frozenset()
+        default = _ANY_OPERATOR.get(self.kind, frozenset())
+        taken = [TAKES[self.kind].get(name, default) for name in self.operators]
+        direct = frozenset() if self.is_matrix else frozenset({ROWS, BLOCKS})
+        return frozenset.intersection(*taken) - direct
+
+
+def reading(model: Any, graph: Any, tensor: int) -> Reading:
+    """How a graph's operators read a constant, through ``DEQUANTIZE`` where there is one."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    kinds = schema.TensorType
+    names = {kinds.FLOAT32: "float32", kinds.FLOAT16: "float16", kinds.INT8: "int8"}
+    kind = names.get(graph.tensors[tensor].type, "")
+    found = flatfile.readers(graph, tensor)
+    is_matrix = len(graph.tensors[tensor].shape) == 2 and all(
+        list(op.inputs).index(tensor) == 1 for op in found
+    )
+    widened = [op for op in found if flatfile.operator_name(model, op) == "DEQUANTIZE"]
+    if widened and len(widened) == len(found):
+        outputs = [op.outputs[0] for op in widened]
+        if any(output in graph.outputs for output in outputs):
+            return Reading("", frozenset())
+        kind = "int8 to float32" if kind == "int8" else kind
+        found = [op for output in outputs for op in flatfile.readers(graph, output)]
+    elif kind == "float16":
+        return Reading("", frozenset())
+    return Reading(kind, frozenset(flatfile.operator_name(model, op) for op in found), is_matrix)
