@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from keras_l0.export.clusters import disarm
 from keras_l0.export.convert import PER_TENSOR
 from keras_l0.export.rewrites import convolved, widened
 from keras_l0.export.sparse import SparseTensor, sparse_file
@@ -22,6 +23,7 @@ class Candidate:
         sparse: what is sparse in it.
         same_as: the name of the candidate that computes with the same weights in the same way,
             so that nothing but the order of additions may differ; or ``None``.
+        notes: what its user should know.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Candidate:
     content: bytes
     sparse: tuple[SparseTensor, ...] = ()
     same_as: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def settings_of(kind: str) -> tuple[str, ...]:
@@ -57,7 +60,14 @@ def candidates(dense: Mapping[str, bytes], optimize_for: str) -> list[Candidate]
         ways = ("size", "speed") if optimize_for == "latency" and kind == "float32" else ("size",)
         for prefer in ways:
             packed, tensors = sparse_file(ready, prefer)
+            packed, taken_apart = disarm(packed)
             name = f"{setting}-sparse" if prefer == "size" else f"{setting}-fast"
             if tensors:
-                found.setdefault(packed, Candidate(name, kind, packed, tuple(tensors), same_as))
+                notes = tuple(
+                    f"No sparse convolutions on ARM, where they would go wrong: {why}."
+                    for why in taken_apart
+                )
+                found.setdefault(
+                    packed, Candidate(name, kind, packed, tuple(tensors), same_as, notes)
+                )
     return list(found.values())

@@ -59,7 +59,7 @@ def save_samples(
     arrays |= {
         f"output:{name}": np.stack([y[i] for y in expected]) for i, name in enumerate(outputs)
     }
-    np.savez(path, **arrays)
+    np.savez(path, allow_pickle=False, **arrays)
 
 
 def measure(

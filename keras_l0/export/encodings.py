@@ -121,9 +121,7 @@ def encode(array: NDArray[Any]) -> Encoding:
     if array.ndim < _LARGEST_SEARCHED_RANK:
         for block in _promising_blocks(kept):
             blocked, kept_blocks = _in_blocks(array, kept, block)
-            order, sparse = _smallest_layout(
-                kept_blocks.any(axis=-1), array.dtype.itemsize * block[1]
-            )
+            order, sparse = _smallest_layout(kept_blocks[..., 0], array.dtype.itemsize * block[1])
             found.append(
                 _encode_as(
                     blocked, kept_blocks, (*order, array.ndim), (*sparse, False), array.shape, block
@@ -209,8 +207,8 @@ def _in_blocks(
     axis, size = block
     split = (*array.shape[:axis], array.shape[axis] // size, size, *array.shape[axis + 1 :])
     blocked = np.moveaxis(array.reshape(split), axis + 1, -1)
-    kept = np.moveaxis(kept.reshape(split), axis + 1, -1).any(axis=-1, keepdims=True)
-    return blocked, np.broadcast_to(kept, blocked.shape)
+    split_kept = np.moveaxis(kept.reshape(split), axis + 1, -1)
+    return blocked, np.broadcast_to(np.any(split_kept, -1, keepdims=True), blocked.shape)
 
 
 def _promising_blocks(kept: Mask) -> Iterator[tuple[int, int]]:

@@ -102,12 +102,14 @@ def _convolve(model: Any, graph: Any, op: Any, schema: Any) -> None:
     x = flatfile.add_tensor(model, graph, graph.tensors[source], shape=[rows, *pixels[1:]])
     y = flatfile.add_tensor(model, graph, graph.tensors[target], shape=[rows, *maps[1:]])
     graph.tensors[weights].shape = [out, 1, 1, into]
+    if not bias or bias[0] < 0:
+        bias = [_zero_bias(model, graph, graph.tensors[source], graph.tensors[weights], schema)]
     after = [-1, *map(int, graph.tensors[target].shape[1:])]
     code = schema.BuiltinOperator.CONV_2D
     convolution = flatfile.operator(
         model,
         code,
-        [x, weights, *(t for t in bias if t >= 0)],
+        [x, weights, bias[0]],
         [y],
         version=3,
         builtinOptionsType=schema.BuiltinOptions.Conv2DOptions,
@@ -126,6 +128,22 @@ def _convolve(model: Any, graph: Any, op: Any, schema: Any) -> None:
         convolution,
         _reshape(model, graph, y, target, after, schema),
     ]
+
+
+def _zero_bias(model: Any, graph: Any, source: Any, weights: Any, schema: Any) -> int:
+    """A bias, which an int8 convolution must have, with the scales that the delegate asks for."""
+    scales = np.asarray(weights.quantization.scale) * source.quantization.scale[0]
+    return flatfile.add_tensor(
+        model,
+        graph,
+        weights,
+        shape=[int(weights.shape[0])],
+        type=schema.TensorType.INT32,
+        quantization=schema.QuantizationParametersT(
+            scale=scales.astype(np.float32), zeroPoint=np.zeros(len(scales), np.int64)
+        ),
+        data=np.zeros(int(weights.shape[0]), np.int32),
+    )
 
 
 def _reshape(

@@ -151,7 +151,7 @@ def _examine(path: Path, samples: Path | None, threads: int, keep_outputs: bool)
         found["deviation"] = deviation(expected, [outputs[name] for name in wanted])
         found["plain_deviation"] = deviation(expected, [without[name] for name in wanted])
     if keep_outputs:
-        np.savez(path.with_suffix(".npz"), **outputs)
+        np.savez(path.with_suffix(".npz"), allow_pickle=False, **outputs)
     return found
 
 

@@ -126,7 +126,8 @@ def export_tflite(
         chosen = min(right, key=lambda one: _rank(one, measured[one.name], optimize_for))
         temporary.write_bytes(chosen.content)
     reference = next(one for one in built if one.kind == chosen.kind and not one.sparse)
-    notes = [
+    notes = [*chosen.notes]
+    notes += [
         f"{setting} is not among the candidates. {reason}"
         for setting, reason in converted.items()
         if isinstance(reason, str)
