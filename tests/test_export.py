@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from keras import layers
 pytest.importorskip("tensorflow", reason="exporting needs TensorFlow")
 pytest.importorskip("ai_edge_litert", reason="exporting needs LiteRT")
 
-from keras_l0.export import check, convert, sparse, tflite
+from keras_l0.export import convert, flatfile, runner, sparse, tflite
+from keras_l0.export.candidates import Candidate
 from keras_l0.export.tflite import export_tflite
 
 ON_TENSORFLOW = keras.config.backend() == "tensorflow"
@@ -266,10 +268,10 @@ def test_a_constant_with_several_consumers_gets_one_densify(tmp_path: Path) -> N
     shared = layers.Dense(100)
     inputs = keras.Input((100,))
     model = pruned(keras.Model(inputs, shared(shared(shared(inputs)))), 0.1)
-    report = export_tflite(model, tmp_path / "m.tflite")
-    operators = sparse._read((tmp_path / "m.tflite").read_bytes()).subgraphs[0].operators
+    report = export_tflite(model, tmp_path / "m.tflite", quantize="float16")
+    operators = flatfile.read((tmp_path / "m.tflite").read_bytes()).subgraphs[0].operators
     assert len(report.sparse) == 1
-    assert len(operators) == 4
+    assert len(operators) == 5
 
 
 @only_on_tensorflow
@@ -299,34 +301,34 @@ def test_a_sparse_file_that_runs_wrong_is_replaced_by_the_dense_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wrong by less than the tolerance too, since it has the very weights of the dense one."""
-    right = sparse.encode
 
-    def wrong(array: Any) -> Any:
+    def wrong(encode: Callable[[Any], Any], array: Any) -> Any:
         values = array.copy()
         values[values != 0] *= np.float32(1.0002)
-        return right(values)
+        return encode(values)
 
-    monkeypatch.setattr(sparse, "encode", wrong)
+    for name in ("encode", "encode_rows"):
+        monkeypatch.setattr(sparse, name, partial(wrong, getattr(sparse, name)))
     report = export_tflite(small(), tmp_path / "m.tflite")
     assert report.bytes == report.dense_bytes
     assert report.sparse == ()
     assert report.deviation < 1e-5
-    (note,) = report.notes
+    assert report.notes == ("The dense file was kept, since these were refused: float32-sparse.",)
+    (refused,) = (one for one in report.candidates if one.refusal)
     assert re.fullmatch(
-        r"The sparse file was refused and the dense one kept: its outputs deviate from the "
-        r"dense file's\. Deviation 0\.000\d+, tolerance 0\.0001\.",
-        note,
+        r"its outputs deviate from the dense file's by 0\.000\d+ of the largest", refused.refusal
     )
 
 
 def test_a_deviation_above_the_tolerance_leaves_the_older_file(tmp_path: Path) -> None:
     path = tmp_path / "m.tflite"
     path.write_bytes(b"older")
-    with pytest.raises(RuntimeError, match="was refused, and not written") as error:
+    with pytest.raises(RuntimeError, match="No file was written") as error:
         export_tflite(small(), path, quantize="float16", tolerance=1e-30)
     assert re.fullmatch(
-        r"The exported file was refused, and not written: its outputs deviate from the Keras "
-        r"model's\. Deviation 0\.000\d+, tolerance 1e-30\.",
+        r"No file was written: none is within the tolerance of 1e-30\. The closest, "
+        r"float16-(dense|sparse), deviates by 0\.000\d+: allow that much by `tolerance`, or choose "
+        r"another `quantize`\.",
         str(error.value),
     )
     assert path.read_bytes() == b"older"
@@ -338,12 +340,19 @@ def test_a_deviation_above_the_tolerance_leaves_the_older_file(tmp_path: Path) -
 def test_a_file_that_does_not_run_or_gives_nan_is_not_written(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if fault == "garbage":
-        monkeypatch.setattr(tflite, "named_file", lambda *_: b"not a flatbuffer at all" * 9)
-    else:
-        monkeypatch.setattr(check, "run", lambda *_: [[np.full((1, 4), np.nan)]] * 16)
-    with pytest.raises(RuntimeError, match="was refused, and not written"):
+    def damaged(dense: Any, _: str) -> list[Candidate]:
+        (content,) = dense.values()
+        model = flatfile.read(content)
+        for buffer in model.buffers:
+            if buffer.data is not None and len(buffer.data) == 800:  # the kernel of 50 x 4
+                buffer.data = np.full(200, np.nan, np.float32).tobytes()
+        broken = b"not a flatbuffer at all" * 9 if fault == "garbage" else flatfile.write(model)
+        return [Candidate("float32-dense", "float32", broken)]
+
+    monkeypatch.setattr(tflite, "candidates", damaged)
+    with pytest.raises(RuntimeError, match="No file was written") as error:
         export_tflite(small(), tmp_path / "m.tflite")
+    assert ("does not run" if fault == "garbage" else "deviates by inf") in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -390,8 +399,8 @@ def test_the_report_is_ready_for_json_and_for_reading(tmp_path: Path) -> None:
     [
         (
             {"quantize": "int4"},
-            'Invalid value for argument `quantize`. Expected None or "float16". '
-            "Received: quantize='int4'",
+            'Invalid value for argument `quantize`. Expected None or one of "float16", "dynamic", '
+            '"int8", "auto". Received: quantize=\'int4\'',
         ),
         (
             {"tolerance": 0.0},
@@ -451,7 +460,7 @@ def test_the_report_is_ready_for_json_and_for_reading(tmp_path: Path) -> None:
 def test_a_wrong_argument_is_named_before_any_work(
     arguments: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tflite, "dense_file", lambda *_: pytest.fail("it was converted"))
+    monkeypatch.setattr(tflite, "dense_files", lambda *_: pytest.fail("it was converted"))
     model = keras.Sequential([keras.Input((100,), name="x"), layers.Dense(4)])
     full = {"model": model, "path": tmp_path / "m.tflite"} | arguments
     with pytest.raises(ValueError, match="Invalid value") as error:
@@ -463,7 +472,7 @@ def test_a_wrong_argument_is_named_before_any_work(
 def test_a_missing_folder_is_named_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tflite, "dense_file", lambda *_: pytest.fail("it was converted"))
+    monkeypatch.setattr(tflite, "dense_files", lambda *_: pytest.fail("it was converted"))
     with pytest.raises(ValueError, match="Invalid value for argument `path`"):
         export_tflite(small(), tmp_path / "none" / "m.tflite")
 
@@ -515,7 +524,7 @@ def test_a_missing_tensorflow_is_told_with_what_to_install(
 def test_deviation_is_relative_to_the_largest_output(
     expected: list[float], received: list[float], wanted: float
 ) -> None:
-    assert check.deviation([[np.array(expected)]], [[np.array(received)]]) == wanted
+    assert runner.deviation([np.array(expected)], [np.array(received)]) == wanted
 
 
 def test_importing_the_package_imports_neither_tensorflow_nor_litert() -> None:
@@ -529,6 +538,6 @@ def test_importing_the_package_imports_neither_tensorflow_nor_litert() -> None:
 
 
 def test_a_small_output_is_not_hidden_behind_a_large_one() -> None:
-    expected = [[np.array([1000.0]), np.array([0.1, 0.9])]]
-    received = [[np.array([1000.0]), np.array([0.9, 0.1])]]
-    assert check.deviation(expected, received) == pytest.approx(0.8 / 0.9)
+    expected = [np.array([1000.0]), np.array([0.1, 0.9])]
+    received = [np.array([1000.0]), np.array([0.9, 0.1])]
+    assert runner.deviation(expected, received) == pytest.approx(0.8 / 0.9)

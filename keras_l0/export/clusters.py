@@ -171,8 +171,8 @@ def _depthwise_fits(model: Any, graph: Any, op: Any) -> bool:
     return stride in (1, 2) and before is not None and _pads(model, graph, before) == height // 2
 
 
-def _padding_before(model: Any, graph: Any, op: Any) -> Any | None:
-    """The ``PAD`` that the delegate folds into a VALID convolution, if there is one."""
+def _padding_before(model: Any, graph: Any, op: Any) -> Any:
+    """The ``PAD`` that the delegate folds into a VALID convolution, or ``None``."""
     from ai_edge_litert import schema_py_generated as schema
 
     if op.builtinOptions.padding != schema.Padding.VALID:
