@@ -15,8 +15,9 @@ from keras_l0.errors import invalid_argument
 from keras_l0.experiments import datasets
 from keras_l0.experiments.demo import RECIPES
 from keras_l0.experiments.demo import demo as run_demo
-from keras_l0.export.tflite import check_export, export_tflite
-from keras_l0.files import check_target, check_writable, replacing, write_text
+from keras_l0.export.bench import bench as run_bench
+from keras_l0.export.tflite import OBJECTIVES, QUANTIZE, TARGETS, check_export, export_tflite
+from keras_l0.files import check_folder, check_target, replacing, write_text
 from keras_l0.pruning.plan import Goal
 from keras_l0.pruning.targets import check_built
 from keras_l0.regularizers import L2L0
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def demo(options: argparse.Namespace) -> None:
     """``keras-l0 demo``."""
-    out = _folder(options.out)
+    out = check_folder(options.out, "out")
     print(run_demo(options.dataset, out))
 
 
@@ -61,7 +62,7 @@ def compress(options: argparse.Namespace) -> None:
         raise invalid_argument("out", "a folder other than MODEL's", options.out)
     L2L0(options.l2, options.l0, options.beta)
     Goal(options.sparsity, options.compression)
-    out = _folder(options.out)
+    out = check_folder(options.out, "out")
     model = _load_model(path, compiled=True)
     data = _load_data(options.data, model, options.holdout, options.raw)
     check_compiled(model)
@@ -119,32 +120,34 @@ def export(options: argparse.Namespace) -> None:
     if options.check is not None:
         data = _load_data(options.check, model, None, options.raw)
         check = (data.x_test, data.y_test)
+    calibration = None
+    if options.quantize in ("int8", "auto") and options.check is not None:
+        # The training data are what ranges are to be taken from; the test data are held against.
+        calibration = (data.x_train, data.y_train)
     report = export_tflite(
         model,
         options.out,
         quantize=options.quantize,
+        optimize_for=options.optimize_for,
+        calibration=calibration,
         check_data=check,
         tolerance=options.tolerance,
+        target=options.target,
+        timings=options.timings,
+        keep_candidates=options.keep_candidates,
     )
     print(json.dumps(report.to_dict(), indent=2) if options.json else report)
+
+
+def bench(options: argparse.Namespace) -> None:
+    """``keras-l0 bench``."""
+    print(run_bench(options.files, threads=options.threads, seconds=options.seconds))
 
 
 def _existing(text: str, argument: str) -> Path:
     path = Path(text)
     if not path.is_file():
         raise invalid_argument(argument, "an existing file", text)
-    return path
-
-
-def _folder(text: str) -> Path:
-    """A folder that can be written, made where it is missing."""
-    path = Path(text)
-    expected = "a folder that can be written"
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise invalid_argument("out", expected, text, f"{error.strerror}") from error
-    check_writable(path, "out", expected, text)
     return path
 
 
@@ -238,9 +241,30 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("out", metavar="OUT", help="the .tflite file")
     _add_quantize(one)
     _add_data(one, "--check")
+    one.add_argument(
+        "--optimize-for",
+        choices=OBJECTIVES,
+        default="size",
+        help="the file, the file after gzip, or its latency (%(default)s)",
+    )
+    one.add_argument(
+        "--target", choices=TARGETS, default="arm", help="where it is to run (%(default)s)"
+    )
     one.add_argument("--tolerance", type=float, help="largest deviation over largest output")
+    one.add_argument(
+        "--keep-candidates", metavar="DIR", help="for all candidates and a script to measure them"
+    )
+    one.add_argument(
+        "--timings", metavar="FILE", help="what that script wrote on a device: choose by it"
+    )
     one.add_argument("--json", action="store_true", help="for programs")
     one.set_defaults(command=export)
+
+    one = commands.add_parser("bench", help="time .tflite files against each other")
+    one.add_argument("files", metavar="FILE", nargs="+", help="a .tflite file")
+    one.add_argument("--threads", type=int, default=1, help="(%(default)s)")
+    one.add_argument("--seconds", type=float, default=2.0, help="for all files (%(default)s)")
+    one.set_defaults(command=bench)
     return parser
 
 
@@ -258,4 +282,8 @@ def _add_data(parser: argparse.ArgumentParser, name: str, required: bool = False
 
 
 def _add_quantize(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quantize", choices=("float16",), help="of the .tflite file's weights")
+    parser.add_argument(
+        "--quantize",
+        choices=QUANTIZE,
+        help="of the .tflite file's weights; int8 takes ranges from the training data",
+    )

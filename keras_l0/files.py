@@ -58,6 +58,27 @@ def check_target(path: str | os.PathLike[str], argument: str = "path") -> Path:
     return target
 
 
+def check_folder(path: str | os.PathLike[str], argument: str) -> Path:
+    """The folder, made where it is missing.
+
+    Args:
+        path: the folder.
+        argument: what the caller calls it, for the error.
+
+    Raises:
+        ValueError: if it is no path, cannot be made or cannot be written.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise invalid_argument(argument, "a folder's path", path)
+    folder, expected = Path(path), "a folder that can be written"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise invalid_argument(argument, expected, str(path), f"{error.strerror}") from error
+    check_writable(folder, argument, expected, str(path))
+    return folder
+
+
 def check_writable(folder: Path, argument: str, expected: str, received: str) -> None:
     """Raises the ``ValueError`` so worded unless a file can be made in the folder."""
     try:

@@ -57,11 +57,13 @@ def candidates(dense: Mapping[str, bytes], optimize_for: str) -> list[Candidate]
         ready = {"dynamic": widened, "int8": convolved}.get(kind, bytes)(content)
         # A widened file computes in float32 what the dense one computes in int8.
         same_as = None if kind == "dynamic" else first.name
-        ways = ("size", "speed") if optimize_for == "latency" and kind == "float32" else ("size",)
+        ways = (
+            ("size", "arm", "x86") if (optimize_for, kind) == ("latency", "float32") else ("size",)
+        )
         for prefer in ways:
             packed, tensors = sparse_file(ready, prefer)
             packed, taken_apart = disarm(packed)
-            name = f"{setting}-sparse" if prefer == "size" else f"{setting}-fast"
+            name = f"{setting}-sparse" if prefer == "size" else f"{setting}-fast-{prefer}"
             if tensors:
                 notes = tuple(
                     f"No sparse convolutions on ARM, where they would go wrong: {why}."

@@ -39,44 +39,45 @@ class Measured:
     peak_memory: int | None = None
 
 
-def save_samples(
-    path: Path,
-    inputs: tuple[str, ...],
-    outputs: tuple[str, ...],
-    batches: list[Arrays],
-    expected: list[Arrays],
-) -> None:
-    """Writes what files are run on and held against, for ``runner``.
+@dataclass(frozen=True)
+class Samples:
+    """What files are run on and held against.
 
-    Args:
-        path: of the ``.npz`` file.
+    Attributes:
         inputs: the signature's input names, in the order of the arrays.
         outputs: its output names, in the order of the arrays.
         batches: for each run an array for each input.
         expected: for each run an array for each output.
     """
-    arrays = {f"input:{name}": np.stack([x[i] for x in batches]) for i, name in enumerate(inputs)}
-    arrays |= {
-        f"output:{name}": np.stack([y[i] for y in expected]) for i, name in enumerate(outputs)
-    }
-    np.savez(path, allow_pickle=False, **arrays)
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    batches: list[Arrays]
+    expected: list[Arrays]
+
+    def stacked_outputs(self) -> tuple[NDArray[Any], ...]:
+        """What is expected of each output, with the batches along the first axis."""
+        return tuple(np.stack([y[i] for y in self.expected]) for i in range(len(self.outputs)))
+
+    def save(self, path: Path, largest: int | None = None) -> None:
+        """Writes ``samples.npz`` for ``runner``, the first ``largest`` batches of it."""
+        arrays = {
+            f"input:{name}": np.stack([x[i] for x in self.batches[:largest]])
+            for i, name in enumerate(self.inputs)
+        }
+        arrays |= {
+            f"output:{name}": y[:largest]
+            for name, y in zip(self.outputs, self.stacked_outputs(), strict=True)
+        }
+        np.savez(path, allow_pickle=False, **arrays)
 
 
-def measure(
-    contents: Mapping[str, bytes],
-    inputs: tuple[str, ...],
-    outputs: tuple[str, ...],
-    batches: list[Arrays],
-    expected: list[Arrays],
-) -> dict[str, Measured]:
+def measure(contents: Mapping[str, bytes], samples: Samples) -> dict[str, Measured]:
     """Runs files in the default interpreter and in the plain one, and times them.
 
     Args:
         contents: the files by name.
-        inputs: as in ``save_samples``, as are the following.
-        outputs: names.
-        batches: of inputs.
-        expected: outputs.
+        samples: what they are run on and held against.
 
     Returns:
         What each file showed.
@@ -85,9 +86,12 @@ def measure(
         folder = Path(name)
         for stem, content in contents.items():
             (folder / f"{stem}.tflite").write_bytes(content)
-        save_samples(folder / "samples.npz", inputs, outputs, batches, expected)
+        samples.save(folder / "samples.npz")
         found = run_folder(folder, "--keep-outputs")["files"]
-        return {stem: _measured(folder / f"{stem}.npz", outputs, found[stem]) for stem in contents}
+        return {
+            stem: _measured(folder / f"{stem}.npz", samples.outputs, found[stem])
+            for stem in contents
+        }
 
 
 def run_folder(folder: Path, *options: str) -> dict[str, Any]:

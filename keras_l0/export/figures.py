@@ -19,9 +19,13 @@ class CandidateFigures:
         gzip_bytes: after zlib at level 9.
         latency_ms: milliseconds of one invocation, one thread, median; ``None`` if it does not
             run.
+        arm_instructions: that one invocation executes on a 64-bit ARM processor for its
+            multiplications, estimated.
         peak_memory: bytes by which loading and running it raised its process' peak; ``None``
             where the system does not tell.
         deviation: as in ``ExportReport``; ``None`` if it does not run.
+        disagreement: the share of samples for which it names another class than the model;
+            ``None`` where that was not asked.
         refusal: empty, or why it could not be chosen.
     """
 
@@ -30,8 +34,10 @@ class CandidateFigures:
     bytes: int
     gzip_bytes: int
     latency_ms: float | None
+    arm_instructions: float
     peak_memory: int | None
     deviation: float | None
+    disagreement: float | None
     refusal: str
 
 
@@ -43,6 +49,8 @@ class ExportReport:
         path: where the file is.
         quantize: as it was asked for.
         optimize_for: what the file was chosen for.
+        target: where it is to run.
+        chosen_by: the figure by which it was chosen.
         chosen: the candidate that became the file.
         candidates: all files that were built, the chosen one among them.
         bytes: the file's size.
@@ -50,9 +58,10 @@ class ExportReport:
         dense_bytes: the size of the same network with dense weights of that type.
         dense_gzip_bytes: that after zlib at level 9.
         latency_ms: milliseconds of one invocation, one thread, median.
-        dense_latency_ms: that of the dense file, measured in turns with it.
+        dense_latency_ms: that of the dense file, measured in turns with it; ``None`` if the
+            dense file does not run.
         latency_ratio: this file's latency over the dense one's, the median of the turns'
-            ratios, which a drift of the machine's speed leaves alone.
+            ratios, which a drift of the machine's speed leaves alone; NaN likewise.
         deviation: largest deviation from the Keras model over its largest output.
         tolerance: what ``deviation`` was held against.
         checked_samples: how many samples were compared.
@@ -65,14 +74,16 @@ class ExportReport:
     path: str
     quantize: str | None
     optimize_for: str
+    target: str
+    chosen_by: str
     chosen: str
     candidates: tuple[CandidateFigures, ...]
     bytes: int
     gzip_bytes: int
     dense_bytes: int
     dense_gzip_bytes: int
-    latency_ms: float
-    dense_latency_ms: float
+    latency_ms: float | None
+    dense_latency_ms: float | None
     latency_ratio: float
     deviation: float
     tolerance: float
@@ -95,11 +106,12 @@ class ExportReport:
         rows = [
             ["bytes", f"{self.bytes:,}", f"{self.dense_bytes:,}"],
             ["after gzip", f"{self.gzip_bytes:,}", f"{self.dense_gzip_bytes:,}"],
-            ["latency", f"{self.latency_ms:.4f} ms", f"{self.dense_latency_ms:.4f} ms"],
+            ["latency, ms", _text(self.latency_ms, ".4f"), _text(self.dense_latency_ms, ".4f")],
         ]
         lines = [
-            table(["", "this file", "dense file"], rows, title=f"{self.path} ({self.chosen})"),
-            f"latency over the dense file's: {self.latency_ratio:.2f}",
+            f"{self.path}: {self.chosen}",
+            table(["", "this file", "dense file"], rows),
+            f"chosen by {self.chosen_by}; latency over the dense file's: {self.latency_ratio:.2f}",
             f"deviation {self.deviation:.2g} of at most {self.tolerance:.2g} "
             f"on {self.checked_samples} samples",
             f"{len(self.sparse)} sparse tensors",
@@ -111,21 +123,24 @@ class ExportReport:
 
 def candidate_table(candidates: Sequence[CandidateFigures]) -> str:
     """The candidates' figures, and why some were refused."""
-
-    def text(value: float | None, form: str) -> str:
-        return "" if value is None else format(value, form)
-
     rows = [
         [
             one.name,
             f"{one.bytes:,}",
             f"{one.gzip_bytes:,}",
-            text(one.latency_ms, ".4f"),
-            text(one.peak_memory, ","),
-            text(one.deviation, ".2g"),
+            _text(one.latency_ms, ".4f"),
+            f"{one.arm_instructions:.2g}",
+            _text(one.peak_memory, ","),
+            _text(one.deviation, ".2g"),
+            _text(one.disagreement, ".2%"),
         ]
         for one in candidates
     ]
-    header = ["candidate", "bytes", "gzip", "latency, ms", "peak memory", "deviation"]
-    refusals = [f"{one.name} was refused: {one.refusal}" for one in candidates if one.refusal]
+    header = ["candidate", "bytes", "gzip", "latency, ms", "ARM instructions", "peak memory"]
+    header += ["deviation", "other class"]
+    refusals = [f"{one.name} was refused: {one.refusal}." for one in candidates if one.refusal]
     return "\n".join([table(header, rows), *refusals])
+
+
+def _text(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

@@ -88,6 +88,11 @@ def has_data(model: Any, tensor: Any) -> bool:
 
 def values(model: Any, tensor: Any) -> NDArray[Any]:
     """A dense constant's values, a view of its buffer."""
+    return stored_values(model, tensor).reshape(tensor.shape)
+
+
+def stored_values(model: Any, tensor: Any) -> NDArray[Any]:
+    """What a constant's buffer holds, one after the other: of a sparse one, what is stored."""
     from ai_edge_litert import schema_py_generated as schema
 
     kinds = schema.TensorType
@@ -98,8 +103,9 @@ def values(model: Any, tensor: Any) -> NDArray[Any]:
         kinds.INT32: "<i4",
         kinds.INT64: "<i8",
     }
-    data = np.ascontiguousarray(model.buffers[tensor.buffer].data, np.uint8)
-    return data.view(dtypes[tensor.type]).reshape(tensor.shape)
+    data = np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.uint8)
+    # Of any other type the bytes are counted: nothing is computed with them here.
+    return data.view(dtypes.get(tensor.type, "u1"))
 
 
 def add_tensor(model: Any, graph: Any, like: Any, **fields: Any) -> int:

@@ -112,6 +112,11 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def is_arm() -> bool:
+    """Whether this machine's processor is one of ARM's."""
+    return platform.machine().lower() in ("aarch64", "arm64", "armv7l", "armv8l")
+
+
 def _in_a_process(function: Any, *arguments: Any) -> dict[str, Any]:
     """What ``function`` returns, or a ``fault`` if it raises or crashes."""
     # A fork costs no import and lets the peak of memory be the file's own.

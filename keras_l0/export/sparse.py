@@ -18,10 +18,10 @@ from keras_l0.export.runtime import (
     reading,
 )
 
-# Time of a FullyConnected over that of the same with dense weights, for each share of weights
-# that is stored, LiteRT 2.3 with AVX-512: 784 x 300, 90 % zeros, took 1.36 of the dense one's
-# time in single weights; 1024 x 1024, 80 % zeros, .85 in blocks.
-_RELATIVE_COST = {ROWS: 13.6, BLOCKS: 4.2}
+# What a stored weight of a FullyConnected costs, over a weight of the same with dense weights.
+# On 64-bit ARM in instructions (``cost.py``); on x86 with AVX-512 in time, LiteRT 2.3: 784 x 300
+# in single weights at 90 % zeros took 1.36 of the dense one's, in blocks at 80 % .85.
+_RELATIVE_COST = {"arm": {ROWS: 30.4, BLOCKS: 7.4}, "x86": {ROWS: 13.6, BLOCKS: 4.2}}
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ def sparse_file(content: bytes, prefer: str = "size") -> tuple[bytes, list[Spars
 
     Args:
         content: a dense TFLite file.
-        prefer: ``"size"``, the fewest bytes for each constant; ``"speed"``, the least estimated
-            time where the runtime computes with a sparse form, and the fewest bytes elsewhere.
+        prefer: ``"size"``, the fewest bytes for each constant; ``"arm"`` or ``"x86"``, the least
+            estimated time on that processor where the runtime computes with a sparse form, and
+            the fewest bytes elsewhere.
 
     Returns:
         The bytes of the new file and what became sparse in it, in the file's order.
@@ -81,11 +82,8 @@ def sparse_file(content: bytes, prefer: str = "size") -> tuple[bytes, list[Spars
         taken = [reading(model, model.subgraphs[g], t).forms for g, t in places]
         tensors = [model.subgraphs[g].tensors[t] for g, t in places]
         choices = [_Choice("", None, array.nbytes, 1.0)]
-        choices += _choices(array, tensors, frozenset.intersection(*taken))
-        choices.sort(key=lambda choice: choice.nbytes)
-        if prefer == "speed":
-            choices.sort(key=lambda choice: choice.cost)
-        best = choices[0]
+        choices += _choices(array, tensors, frozenset.intersection(*taken), prefer)
+        best = min(choices, key=lambda choice: (choice.cost, choice.nbytes))
         if best.encoding is None:
             continue
         for g, t in places:
@@ -94,7 +92,9 @@ def sparse_file(content: bytes, prefer: str = "size") -> tuple[bytes, list[Spars
     return flatfile.write(model), described
 
 
-def _choices(array: NDArray[Any], tensors: Sequence[Any], forms: frozenset[str]) -> list[_Choice]:
+def _choices(
+    array: NDArray[Any], tensors: Sequence[Any], forms: frozenset[str], prefer: str
+) -> list[_Choice]:
     choices: list[_Choice] = []
     if not forms or array.all():
         return choices
@@ -110,7 +110,9 @@ def _choices(array: NDArray[Any], tensors: Sequence[Any], forms: frozenset[str])
         direct[BLOCKS] = encode_blocks(array, size)
     for form, encoding in direct.items():
         added = sum(_added_bytes(tensor, encoding, densify=False) for tensor in tensors)
-        cost = _RELATIVE_COST[form] * encoding.values.size / array.size
+        cost = 1.0
+        if prefer in _RELATIVE_COST:
+            cost = _RELATIVE_COST[prefer][form] * encoding.values.size / array.size
         choices.append(_Choice(form, encoding, encoding.values.nbytes + added, cost))
     return choices
 

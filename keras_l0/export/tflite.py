@@ -2,32 +2,31 @@
 
 import math
 import os
-import zlib
-from collections.abc import Sequence
-from statistics import median
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_l0.errors import invalid_argument, is_number
-from keras_l0.export import check, runner
-from keras_l0.export.candidates import KINDS, Candidate, candidates, settings_of
-from keras_l0.export.check import Measured
+from keras_l0.export import check
+from keras_l0.export.candidates import KINDS, candidates, settings_of
+from keras_l0.export.choice import Limits, choose, chosen_by, judge, report_on
 from keras_l0.export.convert import computing_in_float32, dense_files, require_tensorflow
-from keras_l0.export.figures import CandidateFigures
+from keras_l0.export.device import keep, read_timings
 from keras_l0.export.figures import ExportReport as ExportReport
 from keras_l0.export.flatfile import named
 from keras_l0.export.samples import Arrays, ModelInputs, read_inputs, unique
-from keras_l0.files import check_target, replacing
+from keras_l0.files import check_folder, check_target, replacing
 from keras_l0.pruning.targets import check_built
-from keras_l0.versions import versions
 
-# A sparse file computes with the dense one's very weights, and differs at most by the order
-# of additions. Weights read wrong can hide below a tolerance that is meant for rounding.
-_SAME_WEIGHTS_TOLERANCE = 1e-4
-_TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "dynamic": 0.1, "int8": 0.1}
-_OBJECTIVES = ("size", "download", "latency")
+QUANTIZE = (*KINDS[1:], "auto")
+"""What ``quantize`` may be beside ``None``."""
+
+OBJECTIVES = ("size", "download", "latency")
+"""What ``optimize_for`` may be."""
+
+TARGETS = ("arm", "host")
+"""What ``target`` may be."""
 
 
 def export_tflite(
@@ -39,6 +38,9 @@ def export_tflite(
     calibration: Any = None,
     check_data: Any = None,
     tolerance: float | None = None,
+    target: str = "arm",
+    timings: str | os.PathLike[str] | None = None,
+    keep_candidates: str | os.PathLike[str] | None = None,
 ) -> ExportReport:
     r"""Writes ``model`` as the ``.tflite`` file that is best for a purpose, its zeros left out.
 
@@ -65,13 +67,25 @@ def export_tflite(
             of all these, ``"int8"`` among them if there is ``calibration``. Zeros are exactly
             zero in each.
         optimize_for: ``"size"``, the smallest file; ``"download"``, the smallest after gzip;
-            ``"latency"``, the fastest on this machine, one thread.
+            ``"latency"``, the fastest with one thread.
         calibration: samples from which ``"int8"`` takes the range of each tensor, in any form
             that ``fit`` takes, ``y`` ignored; the first 256 are used.
         check_data: samples to compare on, likewise. ``None`` for 16 random ones with a fixed
             seed. A subclassed model needs it, since it does not tell its input shapes.
         tolerance: the largest deviation allowed, positive. ``None`` for 1e-3 in float32, 1e-2
-            with ``"float16"``, 0.1 with int8 weights; each kind its own with ``"auto"``.
+            with ``"float16"``, 0.1 with int8 weights. With ``"auto"``, the largest share of
+            samples of ``check_data`` for which a classifier (one output, its rows probabilities)
+            may name another class; or the deviation of any other model; ``None`` for 0.01.
+        target: for ``"latency"``, where the file is to run: ``"arm"``, a phone; or ``"host"``,
+            a machine as this one. Files are timed here in any case, but on another processor than
+            ARM, the choice for ``"arm"`` goes by the instructions that it would execute there,
+            estimated.
+        timings: a file that the script of ``keep_candidates`` wrote on a device: the choice goes
+            by it, and a candidate that does not run or deviates there is refused.
+        keep_candidates: a folder, made where it is missing, for all candidates,
+            ``samples.npz`` with inputs and expected outputs, and ``measure.py``, which checks and
+            times them on a device with nothing but NumPy and LiteRT:
+            ``python measure.py . --out device.json``.
 
     Returns:
         The file's figures beside those of the dense file of its kind, and all candidates'.
@@ -95,12 +109,15 @@ def export_tflite(
     """
     _require_valid(model, tolerance)
     check_export(path, quantize)
-    if optimize_for not in _OBJECTIVES:
+    if optimize_for not in OBJECTIVES:
         raise invalid_argument("optimize_for", '"size", "download" or "latency"', optimize_for)
+    if target not in TARGETS:
+        raise invalid_argument("target", '"arm" or "host"', target)
+    device = None if timings is None else read_timings(timings)
+    kept = None if keep_candidates is None else check_folder(keep_candidates, "keep_candidates")
     kinds = _kinds(quantize, calibration)
     inputs, batches = read_inputs(model, check_data)
     ranges = None if calibration is None else _calibration(model, calibration, inputs)
-    limits = {kind: tolerance or _TOLERANCES[kind] for kind in kinds}
     # The path is checked before the work, and nothing is left there if the work fails.
     with replacing(path) as temporary:
         with computing_in_float32(model) as was_mixed:
@@ -115,18 +132,15 @@ def export_tflite(
         if not dense:
             raise RuntimeError(next(text for text in converted.values() if isinstance(text, str)))
         built = candidates(dense, optimize_for)
-        measured = check.measure(
-            {one.name: one.content for one in built}, inputs.names, outputs, batches, expected
-        )
-        refusals = {one.name: _refusal(one, measured, limits[one.kind]) for one in built}
-        right = [one for one in built if not refusals[one.name]]
-        figures = tuple(_figures(one, measured[one.name], refusals[one.name]) for one in built)
-        if not right:
-            raise RuntimeError(_none_is_right(figures, limits))
-        chosen = min(right, key=lambda one: _rank(one, measured[one.name], optimize_for))
-        temporary.write_bytes(chosen.content)
-    reference = next(one for one in built if one.kind == chosen.kind and not one.sparse)
-    notes = [*chosen.notes]
+        samples = check.Samples(inputs.names, outputs, batches, expected)
+        measured = check.measure({one.name: one.content for one in built}, samples)
+        limits = Limits.of(quantize, tolerance, kinds, expected)
+        judged = judge(built, measured, samples, limits, device)
+        if kept is not None:
+            keep(kept, built, samples)
+        chosen = choose(judged, optimize_for, target, device)
+        temporary.write_bytes(chosen.candidate.content)
+    notes = [*chosen.candidate.notes]
     notes += [
         f"{setting} is not among the candidates. {reason}"
         for setting, reason in converted.items()
@@ -134,30 +148,20 @@ def export_tflite(
     ]
     if was_mixed:
         notes.append("The model's mixed precision is for training; the file computes in float32.")
-    if not chosen.sparse and (refused := [name for name, why in refusals.items() if why]):
+    refused = [one.candidate.name for one in judged if one.refusal]
+    if not chosen.candidate.sparse and refused:
         notes.append(f"The dense file was kept, since these were refused: {', '.join(refused)}.")
-    of = {one.name: one for one in figures}
-    turns = zip(measured[chosen.name].turns, measured[reference.name].turns, strict=True)
-    return ExportReport(
+    return report_on(
+        chosen,
+        judged,
         path=os.fspath(path),
         quantize=quantize,
         optimize_for=optimize_for,
-        chosen=chosen.name,
-        candidates=figures,
-        bytes=len(chosen.content),
-        gzip_bytes=of[chosen.name].gzip_bytes,
-        dense_bytes=len(reference.content),
-        dense_gzip_bytes=of[reference.name].gzip_bytes,
-        latency_ms=median(measured[chosen.name].turns),
-        dense_latency_ms=median(measured[reference.name].turns),
-        latency_ratio=median(a / b for a, b in turns),
-        deviation=measured[chosen.name].deviation,
-        tolerance=limits[chosen.kind],
+        target=target,
+        chosen_by=chosen_by(optimize_for, target, device),
+        limits=limits,
         checked_samples=len(batches) * inputs.batch,
-        sparse=chosen.sparse,
         notes=tuple(notes),
-        versions=versions(),
-        processor=runner.processor(),
     )
 
 
@@ -180,10 +184,6 @@ def check_export(
         choices = ", ".join(f'"{kind}"' for kind in QUANTIZE)
         raise invalid_argument("quantize", f"None or one of {choices}", quantize)
     require_tensorflow()
-
-
-QUANTIZE = (*KINDS[1:], "auto")
-"""What ``quantize`` may be beside ``None``."""
 
 
 def _require_valid(model: Any, tolerance: Any) -> None:
@@ -250,56 +250,3 @@ def _output_names(model: keras.Model, result: Any) -> tuple[str, ...]:
         names = ["_".join(map(str, path)) if path else "output" for path in paths]
         names = [f"output_{name}" if name.isdigit() else name for name in names]
     return unique(names)
-
-
-def _refusal(one: Candidate, measured: dict[str, Measured], limit: float) -> str:
-    """Empty, or why this candidate cannot be chosen."""
-    found = measured[one.name]
-    if found.fault:
-        return f"the runtime does not run it: {found.fault}"
-    if found.deviation > limit:
-        return (
-            f"its outputs deviate from the Keras model's by {found.deviation:.3g} "
-            f"of the largest, and {limit:.3g} is allowed"
-        )
-    if one.same_as and not measured[one.same_as].fault:
-        apart = runner.deviation(measured[one.same_as].outputs, found.outputs)
-        if apart > _SAME_WEIGHTS_TOLERANCE:
-            return f"its outputs deviate from the dense file's by {apart:.3g} of the largest"
-    return ""
-
-
-def _none_is_right(figures: Sequence[CandidateFigures], limits: dict[str, float]) -> str:
-    closest = min(
-        (one for one in figures if one.deviation is not None),
-        key=lambda one: one.deviation or 0.0,
-        default=None,
-    )
-    if closest is None:
-        return f"No file was written. {figures[0].name}: {figures[0].refusal}."
-    return (
-        f"No file was written: none is within the tolerance of {limits[closest.kind]:.3g}. The "
-        f"closest, {closest.name}, deviates by {closest.deviation:.3g}: allow that much by "
-        "`tolerance`, or choose another `quantize`."
-    )
-
-
-def _rank(one: Candidate, measured: Measured, optimize_for: str) -> tuple[float, ...]:
-    """The smaller, the better."""
-    size, packed = len(one.content), len(zlib.compress(one.content, 9))
-    if optimize_for == "latency":
-        return (median(measured.turns), size)
-    return (size, packed) if optimize_for == "size" else (packed, size)
-
-
-def _figures(one: Candidate, found: Measured, refusal: str) -> CandidateFigures:
-    return CandidateFigures(
-        name=one.name,
-        kind=one.kind,
-        bytes=len(one.content),
-        gzip_bytes=len(zlib.compress(one.content, 9)),
-        latency_ms=median(found.turns) if found.turns else None,
-        peak_memory=found.peak_memory,
-        deviation=None if found.fault else found.deviation,
-        refusal=refusal,
-    )
