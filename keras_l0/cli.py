@@ -91,7 +91,12 @@ def compress(options: argparse.Namespace) -> None:
     with replacing(out / "model.keras") as temporary:
         model.save(temporary)
     exported = export_tflite(
-        model, out / "model.tflite", quantize=options.quantize, check_data=validation
+        model,
+        out / "model.tflite",
+        quantize=options.quantize,
+        optimize_for=options.optimize_for,
+        calibration=train if options.quantize in ("int8", "auto") else None,
+        check_data=validation,
     )
     report = replace(result.report, export=exported)
     figures = report.to_dict() | {"test_before": before, "test_after": after}
@@ -242,12 +247,6 @@ def _parser() -> argparse.ArgumentParser:
     _add_quantize(one)
     _add_data(one, "--check")
     one.add_argument(
-        "--optimize-for",
-        choices=OBJECTIVES,
-        default="size",
-        help="the file, the file after gzip, or its latency (%(default)s)",
-    )
-    one.add_argument(
         "--target", choices=TARGETS, default="arm", help="where it is to run (%(default)s)"
     )
     one.add_argument("--tolerance", type=float, help="largest deviation over largest output")
@@ -286,4 +285,10 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
         "--quantize",
         choices=QUANTIZE,
         help="of the .tflite file's weights; int8 takes ranges from the training data",
+    )
+    parser.add_argument(
+        "--optimize-for",
+        choices=OBJECTIVES,
+        default="size",
+        help="the .tflite file, the file after gzip, or its latency (%(default)s)",
     )

@@ -120,6 +120,7 @@ def compress(
     verbose: str | int = "auto",
     export: str | os.PathLike[str] | None = None,
     quantize: str | None = None,
+    optimize_for: str = "size",
 ) -> Result:
     """Trains with the ℓ2-ℓ0 penalty, prunes gradually, fine-tunes, and exports if asked to.
 
@@ -158,7 +159,9 @@ def compress(
         verbose: as in ``fit``.
         export: where to write the sparse ``.tflite`` file; it is checked on ``validation``. If
             it is refused, a warning and the report say why.
-        quantize: of the export: ``None`` or ``"float16"``.
+        quantize: of the export, as in ``export_tflite``; ``"int8"`` and ``"auto"`` take ranges
+            from ``train``.
+        optimize_for: of the export, likewise.
 
     Returns:
         The model, its history and a report.
@@ -196,7 +199,7 @@ def compress(
     if regrow and method == "random":
         raise invalid_argument("regrow", 'False with method="random"', regrow)
     if export is not None:
-        check_export(export, quantize, "export")
+        check_export(export, quantize, "export", optimize_for)
     fit_arguments = unpack(train, "train") | {
         "batch_size": batch_size,
         "steps_per_epoch": steps_per_epoch,
@@ -253,7 +256,14 @@ def compress(
     exported, refusal = None, None
     if export is not None:
         try:
-            exported = export_tflite(model, export, quantize=quantize, check_data=validation)
+            exported = export_tflite(
+                model,
+                export,
+                quantize=quantize,
+                optimize_for=optimize_for,
+                calibration=train if quantize in ("int8", "auto") else None,
+                check_data=validation,
+            )
         except (RuntimeError, ValueError) as error:  # not a reason to lose what was trained
             refusal = str(error)
             warnings.warn(f"The model is compressed, but not exported. {refusal}", stacklevel=2)

@@ -12,9 +12,8 @@ from typing import Any
 from keras_l0.errors import invalid_argument, is_number, is_whole
 from keras_l0.export.check import run_folder
 from keras_l0.export.convert import require_tensorflow
+from keras_l0.export.flatfile import is_flatbuffer
 from keras_l0.text import table
-
-_IDENTIFIER = b"TFL3"
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def _flatbuffer(path: str | os.PathLike[str]) -> Path:
     if not file.is_file():
         raise invalid_argument("paths", expected, str(path))
     with file.open("rb") as opened:
-        if opened.read(8)[4:] != _IDENTIFIER:
+        if not is_flatbuffer(opened.read(8)):
             raise invalid_argument("paths", expected, str(path), "It is no TFLite flatbuffer")
     return file
 

@@ -21,6 +21,9 @@ from keras_l0.export import flatfile
 SPARSE_FROM = 2 / 3
 
 _ELEMENTWISE = ("RELU", "RELU6", "HARD_SWISH", "LOGISTIC")
+# What the delegate does not count to a cluster behind its exit. A 1x1 convolution there joins it,
+# and then the file does not prepare.
+_LEAVES_CLUSTER = {"RESHAPE", "SQUEEZE"}
 _ACTIVATIONS = 4  # NONE, RELU, RELU_N1_TO_1, RELU6
 
 
@@ -48,6 +51,9 @@ def cluster(model: Any, graph: Any, entry: Any) -> tuple[list[Any], str]:
         output = int(op.outputs[0])
         name = flatfile.operator_name(model, op)
         if name == "MEAN":
+            behind = [flatfile.operator_name(model, o) for o in flatfile.readers(graph, output)]
+            if len(graph.tensors[output].shape) == 4 and not set(behind) <= _LEAVES_CLUSTER:
+                return members, f"MEAN with kept dimensions is read by {' and '.join(behind)}"
             continue
         if output in graph.outputs:
             return members, f"the output of {name} is one of the model's outputs"

@@ -22,6 +22,11 @@ def read(content: bytes) -> Any:
     return flatbuffer_utils.read_model_from_bytearray(content)
 
 
+def is_flatbuffer(content: bytes) -> bool:
+    """Whether it begins as a TFLite file does."""
+    return content[4:8] == b"TFL3"
+
+
 def write(model: Any) -> bytes:
     """The file's bytes, each distinct buffer once and none that nothing refers to."""
     from ai_edge_litert.tools import flatbuffer_utils
@@ -106,6 +111,16 @@ def stored_values(model: Any, tensor: Any) -> NDArray[Any]:
     data = np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.uint8)
     # Of any other type the bytes are counted: nothing is computed with them here.
     return data.view(dtypes.get(tensor.type, "u1"))
+
+
+def sparse_bytes(model: Any, tensor: Any) -> int:
+    """Bytes of a constant's values, and of the segments and indices of a sparse one."""
+    total = len(model.buffers[tensor.buffer].data)
+    for level in tensor.sparsity.dimMetadata if tensor.sparsity else ():
+        for numbers in (level.arraySegments, level.arrayIndices):
+            if numbers is not None:
+                total += np.asarray(numbers.values).nbytes
+    return total
 
 
 def add_tensor(model: Any, graph: Any, like: Any, **fields: Any) -> int:

@@ -21,7 +21,7 @@ from keras_l0.export.runtime import (
 # What a stored weight of a FullyConnected costs, over a weight of the same with dense weights.
 # On 64-bit ARM in instructions (``cost.py``); on x86 with AVX-512 in time, LiteRT 2.3: 784 x 300
 # in single weights at 90 % zeros took 1.36 of the dense one's, in blocks at 80 % .85.
-_RELATIVE_COST = {"arm": {ROWS: 30.4, BLOCKS: 7.4}, "x86": {ROWS: 13.6, BLOCKS: 4.2}}
+RELATIVE_COST = {"arm": {ROWS: 30.4, BLOCKS: 7.4}, "x86": {ROWS: 13.6, BLOCKS: 4.2}}
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def _choices(
     for form, encoding in direct.items():
         added = sum(_added_bytes(tensor, encoding, densify=False) for tensor in tensors)
         cost = 1.0
-        if prefer in _RELATIVE_COST:
-            cost = _RELATIVE_COST[prefer][form] * encoding.values.size / array.size
+        if prefer in RELATIVE_COST:
+            cost = RELATIVE_COST[prefer][form] * encoding.values.size / array.size
         choices.append(_Choice(form, encoding, encoding.values.nbytes + added, cost))
     return choices
 

@@ -108,9 +108,7 @@ def export_tflite(
     True
     """
     _require_valid(model, tolerance)
-    check_export(path, quantize)
-    if optimize_for not in OBJECTIVES:
-        raise invalid_argument("optimize_for", '"size", "download" or "latency"', optimize_for)
+    check_export(path, quantize, optimize_for=optimize_for)
     if target not in TARGETS:
         raise invalid_argument("target", '"arm" or "host"', target)
     device = None if timings is None else read_timings(timings)
@@ -166,7 +164,10 @@ def export_tflite(
 
 
 def check_export(
-    path: str | os.PathLike[str], quantize: str | None, argument: str = "path"
+    path: str | os.PathLike[str],
+    quantize: str | None,
+    argument: str = "path",
+    optimize_for: str = "size",
 ) -> None:
     """Whether an export could begin: worth asking before a long training.
 
@@ -174,6 +175,7 @@ def check_export(
         path: the file to write.
         quantize: as in ``export_tflite``.
         argument: what the caller calls ``path``, for the error.
+        optimize_for: as in ``export_tflite``.
 
     Raises:
         ValueError: if an argument is wrong.
@@ -183,6 +185,8 @@ def check_export(
     if quantize is not None and quantize not in QUANTIZE:
         choices = ", ".join(f'"{kind}"' for kind in QUANTIZE)
         raise invalid_argument("quantize", f"None or one of {choices}", quantize)
+    if optimize_for not in OBJECTIVES:
+        raise invalid_argument("optimize_for", '"size", "download" or "latency"', optimize_for)
     require_tensorflow()
 
 
