@@ -1,7 +1,9 @@
 """An exported file is small, has been run, and says what the Keras model says."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -102,6 +104,13 @@ def recurrent_attention() -> keras.Model:
     x = layers.MultiHeadAttention(2, 16)(x, x)
     x = layers.BatchNormalization()(x)
     return keras.Model(inputs, layers.Dense(3)(layers.GRU(32)(x)))
+
+
+def attention() -> keras.Model:
+    inputs = keras.Input((7, 5))
+    x = layers.Dense(32)(inputs)
+    x = layers.LayerNormalization()(layers.MultiHeadAttention(2, 16)(x, x))
+    return keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(x)))
 
 
 def text() -> keras.Model:
@@ -326,9 +335,9 @@ def test_a_deviation_above_the_tolerance_leaves_the_older_file(tmp_path: Path) -
     with pytest.raises(RuntimeError, match="No file was written") as error:
         export_tflite(small(), path, quantize="float16", tolerance=1e-30)
     assert re.fullmatch(
-        r"No file was written: none is within the tolerance of 1e-30\. The closest, "
-        r"float16-(dense|sparse), deviates by 0\.000\d+: allow that much by `tolerance`, or choose "
-        r"another `quantize`\.",
+        r"No file was written: none is within the tolerance\. The closest, float16-(dense|sparse), "
+        r"deviates by (0\.000\d+): its outputs deviate from the Keras model's by \2 of the "
+        r"largest, and 1e-30 is allowed\. Allow more by `tolerance`, or choose another `quantize`\.",
         str(error.value),
     )
     assert path.read_bytes() == b"older"
@@ -541,3 +550,173 @@ def test_a_small_output_is_not_hidden_behind_a_large_one() -> None:
     expected = [np.array([1000.0]), np.array([0.1, 0.9])]
     received = [np.array([1000.0]), np.array([0.9, 0.1])]
     assert runner.deviation(expected, received) == pytest.approx(0.8 / 0.9)
+
+
+@only_on_tensorflow
+@pytest.mark.parametrize("optimize_for", ["size", "download", "latency"])
+@pytest.mark.parametrize("quantize", ["dynamic", "int8"])
+@pytest.mark.parametrize("build", [lenet_5_caffe, attention, nested_shared, two_in_two_out])
+def test_int8_files_are_right_and_smaller(
+    build: Callable[[], keras.Model], quantize: str, optimize_for: str, tmp_path: Path
+) -> None:
+    model = pruned(build(), 0.05, biases=0.1)
+    rng = np.random.default_rng(0)
+    data = {i.name: rng.normal(size=(20, *i.shape[1:])).astype("float32") for i in model.inputs}
+    x = data if len(data) > 1 else next(iter(data.values()))
+    report = export_tflite(
+        model,
+        tmp_path / "m.tflite",
+        quantize=quantize,
+        optimize_for=optimize_for,
+        calibration=x,
+        check_data=x,
+    )
+    assert report.deviation <= 0.1
+    assert {one.kind for one in report.candidates} == {quantize}
+    by_name = {one.name: one for one in report.candidates}
+    right = [one for one in report.candidates if not one.refusal]
+    assert report.bytes == by_name[report.chosen].bytes
+    if optimize_for == "size":
+        assert report.bytes == min(one.bytes for one in right)
+        assert report.bytes < report.dense_bytes
+    if optimize_for == "download":
+        assert report.gzip_bytes == min(one.gzip_bytes for one in right)
+
+
+@only_on_tensorflow
+def test_a_loop_is_refused_for_int8_and_left_out_of_auto(tmp_path: Path) -> None:
+    """TensorFlow's calibration would take the process down."""
+    model = pruned(recurrent_attention(), 0.1, biases=0.1)
+    x = np.random.default_rng(0).normal(size=(8, 7, 5)).astype("float32")
+    path = tmp_path / "m.tflite"
+    with pytest.raises(RuntimeError, match=r"crashes on loops.*unroll=True"):
+        export_tflite(model, path, quantize="int8", calibration=x)
+    assert list(tmp_path.iterdir()) == []
+    report = export_tflite(model, path, quantize="auto", calibration=x, check_data=x)
+    assert {one.kind for one in report.candidates} == {"float32", "float16", "dynamic"}
+    assert sum("crashes on loops" in note for note in report.notes) == 2
+    report = export_tflite(model, path, quantize="dynamic", check_data=x)
+    assert report.bytes < report.dense_bytes
+
+
+@only_on_tensorflow
+@pytest.mark.parametrize("quantize", [None, "float16", "dynamic", "int8"])
+def test_zeros_are_exactly_zero_in_every_kind(quantize: str | None, tmp_path: Path) -> None:
+    """An output that no weight leads to is its bias, whatever the input."""
+    model = keras.Sequential([keras.Input((400,)), layers.Dense(60, use_bias=False)])
+    pruned(model, 0.05)
+    kernel = keras.ops.convert_to_numpy(model.layers[0].kernel).copy()
+    kernel[:, ::3] = 0
+    model.layers[0].kernel.assign(kernel)
+    x = np.random.default_rng(0).normal(size=(40, 400)).astype("float32")
+    path = tmp_path / "m.tflite"
+    export_tflite(model, path, quantize=quantize, calibration=x, check_data=x)
+    (output,) = _first_output(path, x)
+    assert not output[0, ::3].any()
+    assert output[0].any()
+
+
+def _first_output(path: Path, x: Any) -> tuple[Any]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_path=str(path)).get_signature_runner()
+    (name,) = runner.get_input_details()
+    return tuple(runner(**{name: x[:1]}).values())
+
+
+@only_on_tensorflow
+def test_auto_takes_the_smallest_that_names_the_same_classes(tmp_path: Path) -> None:
+    model = pruned(lenet_300_100(), 0.05, biases=0.1)
+    x = np.random.default_rng(0).normal(size=(400, 784)).astype("float32")
+    # The classes of the surest samples, which rounding does not change.
+    sure = np.argsort(-keras.ops.convert_to_numpy(model(x)).max(axis=1))[:100]
+    x = x[sure]
+    path = tmp_path / "m.tflite"
+    report = export_tflite(model, path, quantize="auto", calibration=x, check_data=x)
+    assert {one.kind for one in report.candidates} == {"float32", "float16", "dynamic", "int8"}
+    right = [one for one in report.candidates if not one.refusal]
+    assert report.bytes == min(one.bytes for one in right)
+    assert all(one.disagreement is not None and one.disagreement <= 0.01 for one in right)
+    assert report.bytes < next(one.bytes for one in right if one.name == "float16-sparse")
+
+
+@only_on_tensorflow
+def test_latency_goes_by_arm_or_by_this_machine(tmp_path: Path) -> None:
+    model = pruned(lenet_300_100(), 0.01)
+    path = tmp_path / "m.tflite"
+    by_rule = export_tflite(model, path, optimize_for="latency")
+    here = export_tflite(model, path, optimize_for="latency", target="host")
+    assert by_rule.chosen_by == (
+        "instructions estimated for ARM" if not runner.is_arm() else here.chosen_by
+    )
+    least = min(by_rule.candidates, key=lambda one: one.arm_instructions)
+    assert by_rule.chosen == least.name
+    assert here.chosen_by == f"latency measured on {runner.processor()}"
+    assert here.latency_ratio < 0.8
+    assert by_rule.latency_ratio < 0.8
+
+
+@only_on_tensorflow
+def test_a_device_decides(tmp_path: Path) -> None:
+    """The kept script runs with NumPy and LiteRT alone, and its timings choose."""
+    model, path, folder = small(), tmp_path / "m.tflite", tmp_path / "kept"
+    settings: dict[str, Any] = {"optimize_for": "latency", "keep_candidates": folder}
+    export_tflite(model, path, **settings)
+    names = {file.stem for file in folder.glob("*.tflite")}
+    assert {"float32-dense", "float32-sparse"} <= names
+    out = tmp_path / "device.json"
+    program = [sys.executable, "-I", str(folder / "measure.py"), str(folder), "--out", str(out)]
+    subprocess.run([*program, "--seconds", "0.05"], check=True)
+    found = json.loads(out.read_text())
+    assert set(found["files"]) == names
+    assert all(one["deviation"] < 1e-5 for one in found["files"].values())
+    for name, one in found["files"].items():
+        one["latency_ms"] = 1.0 if name == "float32-dense" else 2.0
+    found["processor"] = "a phone"
+    out.write_text(json.dumps(found))
+    report = export_tflite(model, path, optimize_for="latency", timings=out)
+    assert report.chosen == "float32-dense"
+    assert report.chosen_by == "latency measured on a phone"
+    found["files"]["float32-dense"]["fault"] = "it crashed"
+    out.write_text(json.dumps(found))
+    report = export_tflite(model, path, optimize_for="latency", timings=out)
+    assert report.chosen != "float32-dense"
+    refused = {one.name: one.refusal for one in report.candidates if one.refusal}
+    assert refused == {"float32-dense": "a phone does not run it: it crashed"}
+    found["files"]["float32-dense"]["sha256"] = "other"
+    out.write_text(json.dumps(found))
+    with pytest.raises(ValueError, match="timings of the files that this export builds"):
+        export_tflite(model, path, optimize_for="latency", timings=out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"quantize": "int8"}, "Expected samples with quantize="),
+        ({"optimize_for": "speed"}, 'Expected "size", "download" or "latency"'),
+        ({"target": "x86"}, 'Expected "arm" or "host"'),
+        ({"timings": "none.json"}, "Expected a file that measure.py wrote"),
+        ({"timings": __file__}, "Expected a file that measure.py wrote"),
+        ({"keep_candidates": __file__}, "Expected a folder that can be written"),
+        (
+            {"quantize": "int8", "calibration": np.zeros((5, 99))},
+            "argument `calibration`. Expected samples of shape",
+        ),
+    ],
+)
+def test_a_wrong_argument_of_the_choice_is_named(
+    arguments: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tflite, "dense_files", lambda *_: pytest.fail("it was converted"))
+    with pytest.raises(ValueError, match=message):
+        export_tflite(small(), tmp_path / "m.tflite", **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_crashes_the_runtime_loses_nothing() -> None:
+    found = runner._in_a_process(_crash)
+    assert re.fullmatch(r"the interpreter crashed \(exit status -\d+\)", found["fault"])
+
+
+def _crash() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)

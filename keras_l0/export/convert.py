@@ -184,6 +184,11 @@ def _convert_as(setting: str, function: Any, owner: Any, calibration: list[Array
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     if setting.startswith("int8"):
         assert calibration is not None, "int8 is asked for with calibration data"
+        if _has_loop(function):
+            raise RuntimeError(
+                "TensorFlow's calibration for int8 crashes on loops, which recurrent layers are "
+                "made of. Give them unroll=True, or choose another `quantize`."
+            )
         converter.representative_dataset = lambda: iter(calibration)
         # Where an operator has no int8 form it computes in float32.
         converter.target_spec.supported_ops = [
@@ -192,6 +197,12 @@ def _convert_as(setting: str, function: Any, owner: Any, calibration: list[Array
         ]
     with _without_notices():
         return bytes(converter.convert())
+
+
+def _has_loop(function: Any) -> bool:
+    definition = function.graph.as_graph_def()
+    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
+    return any(node.op in ("While", "StatelessWhile") for node in nodes)
 
 
 @contextlib.contextmanager
