@@ -337,7 +337,8 @@ def test_a_deviation_above_the_tolerance_leaves_the_older_file(tmp_path: Path) -
     assert re.fullmatch(
         r"No file was written: none is within the tolerance\. The closest, float16-(dense|sparse), "
         r"deviates by (0\.000\d+): its outputs deviate from the Keras model's by \2 of the "
-        r"largest, and 1e-30 is allowed\. Allow more by `tolerance`, or choose another `quantize`\.",
+        r"largest, and 1e-30 is allowed\. Allow more by `tolerance`, or choose another "
+        r"`quantize`\.",
         str(error.value),
     )
     assert path.read_bytes() == b"older"
