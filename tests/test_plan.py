@@ -12,9 +12,10 @@ from keras import layers, ops
 from strategies import dense_network, invalid, kernels, sparsities
 
 from keras_l0 import prune
+from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.masks import erk_shares
 from keras_l0.pruning.measure import measure
-from keras_l0.pruning.plan import Goal, global_plan, layerwise_goal, layerwise_plan, prune_to
+from keras_l0.pruning.plan import global_plan, layerwise_plan, prune_to
 from keras_l0.pruning.scores import magnitude
 from keras_l0.pruning.targets import find_targets
 
@@ -222,62 +223,3 @@ def test_a_share_of_the_target_is_rounded_exactly() -> None:
     for share, zeros in [(0.0, 0), (0.25, 22), (0.5, 45), (0.1, 45), (1.0, 90)]:
         prune_to(quotas, share, magnitude)
         assert zeros_of(model) == [zeros]
-
-
-@pytest.mark.parametrize("bad", [-0.1, 1, 1.0, 1.5, math.nan, math.inf, True, "0.5"])
-def test_a_sparsity_out_of_range_is_refused(bad: Any) -> None:
-    with pytest.raises(ValueError, match=invalid("sparsity", "a float in [0, 1)", repr(bad))):
-        Goal(sparsity=bad)
-
-
-@pytest.mark.parametrize("bad", [0.99, 0, -2, math.nan, math.inf, True, "2"])
-def test_a_compression_out_of_range_is_refused(bad: Any) -> None:
-    message = invalid("compression", "a finite float >= 1", repr(bad))
-    with pytest.raises(ValueError, match=message):
-        Goal(compression=bad)
-
-
-@pytest.mark.parametrize(("sparsity", "compression"), [(None, None), (0.5, 2.0), (0.0, 1)])
-def test_just_one_goal_is_given(sparsity: Any, compression: Any) -> None:
-    message = invalid(
-        "sparsity",
-        "just one of `sparsity` and `compression`",
-        repr(sparsity),
-        f"And compression={compression!r}",
-    )
-    with pytest.raises(ValueError, match=message):
-        Goal(sparsity, compression)
-
-
-NOT_BESIDE = "None beside `sparsity`, `compression` or `distribution`"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((0.5, None, "even", None), invalid("distribution", '"uniform" or "erk"', "'even'")),
-        ((0.5, None, "uniform", {"a": 0.5}), invalid("sparsities", NOT_BESIDE, "{'a': 0.5}")),
-        ((None, 2.0, "uniform", {"a": 0.5}), invalid("sparsities", NOT_BESIDE, "{'a': 0.5}")),
-        ((None, None, "erk", {"a": 0.5}), invalid("sparsities", NOT_BESIDE, "{'a': 0.5}")),
-        (
-            (None, None, "uniform", {}),
-            invalid("sparsities", "a dict from pattern to sparsity", "{}"),
-        ),
-        (
-            (None, None, "uniform", [0.5]),
-            invalid("sparsities", "a dict from pattern to sparsity", "[0.5]"),
-        ),
-        (
-            (None, None, "uniform", {"a": 1.0}),
-            invalid("sparsities['a']", "a float in [0, 1)", "1.0"),
-        ),
-    ],
-)
-def test_layerwise_goals_that_make_no_sense_are_refused(arguments: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        layerwise_goal(*arguments)
-
-
-def test_sparsities_are_a_goal_by_themselves() -> None:
-    assert layerwise_goal(None, None, "uniform", {"a": 0.5}) is None
-    assert layerwise_goal(0.5, None, "erk", None) == Goal(sparsity=0.5)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_l0.pruning import plan, scores
+from keras_l0.pruning.goals import Goal, layerwise_goal
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.schedules import Ramp, check_ramp, resolve
 
@@ -14,7 +15,7 @@ class _Prune(KeepZeros):
 
     def __init__(
         self,
-        goal: plan.Goal | None,
+        goal: Goal | None,
         *,
         begin: int | None,
         end: int | None,
@@ -142,7 +143,7 @@ class GlobalPrune(_Prune):
         layers: str | Sequence[str] | None = None,
     ) -> None:
         super().__init__(
-            plan.Goal(sparsity, compression),
+            Goal(sparsity, compression),
             begin=begin,
             end=end,
             every=every,
@@ -198,7 +199,7 @@ class LayerwisePrune(_Prune):
         regrow: bool = False,
         layers: str | Sequence[str] | None = None,
     ) -> None:
-        goal = plan.layerwise_goal(sparsity, compression, distribution, sparsities)
+        goal = layerwise_goal(sparsity, compression, distribution, sparsities)
         super().__init__(
             goal, begin=begin, end=end, every=every, power=power, regrow=regrow, layers=layers
         )
@@ -251,7 +252,7 @@ class RandomPrune(_Prune):
         layers: str | Sequence[str] | None = None,
     ) -> None:
         super().__init__(
-            plan.Goal(sparsity, compression),
+            Goal(sparsity, compression),
             begin=begin,
             end=end,
             every=every,
