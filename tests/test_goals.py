@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from strategies import invalid
 
-from keras_l0.pruning.goals import Goal, layerwise_goal
+from keras_l0.pruning.goals import Goal, global_goal, layerwise_goal
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1, 1.0, 1.5, math.nan, math.inf, True, "0.5"])
@@ -66,3 +66,28 @@ def test_layerwise_goals_that_make_no_sense_are_refused(arguments: Any, message:
 def test_sparsities_are_a_goal_by_themselves() -> None:
     assert layerwise_goal(None, None, "uniform", {"a": 0.5}) is None
     assert layerwise_goal(0.5, None, "erk", None) == Goal(sparsity=0.5)
+
+
+FIXES = "It fixes the sparsity"
+
+
+@pytest.mark.parametrize("goal", [(0.5, None), (None, 2.0), (0.0, None), (0.5, 2.0)])
+def test_a_pattern_beside_another_goal_is_refused(goal: Any) -> None:
+    message = invalid("pattern", "None beside `sparsity` or `compression`", "'2:4'", FIXES)
+    with pytest.raises(ValueError, match=message):
+        global_goal(*goal, "2:4")
+    with pytest.raises(ValueError, match=message):
+        layerwise_goal(*goal, "uniform", None, "2:4")
+
+
+@pytest.mark.parametrize("how", [("erk", None), ("uniform", {"a": 0.5}), ("uniform", {})])
+def test_a_pattern_beside_a_distribution_is_refused(how: Any) -> None:
+    message = invalid("pattern", "None beside `distribution` or `sparsities`", "'2:4'", FIXES)
+    with pytest.raises(ValueError, match=message):
+        layerwise_goal(None, None, *how, "2:4")
+
+
+def test_a_pattern_is_a_goal_by_itself() -> None:
+    assert global_goal(None, None, "2:4") is None
+    assert layerwise_goal(None, None, "uniform", None, "2:4") is None
+    assert global_goal(0.5, None, None) == Goal(sparsity=0.5)

@@ -38,19 +38,46 @@ class Goal:
             raise invalid_argument("compression", "a finite float >= 1", self.compression)
 
 
+def global_goal(
+    sparsity: float | None, compression: float | None, pattern: str | None
+) -> Goal | None:
+    """The goal of global pruning; ``None`` where ``pattern`` says it all.
+
+    Raises:
+        ValueError: for arguments out of range, or that do not go together.
+    """
+    if pattern is None:
+        return Goal(sparsity, compression)
+    if sparsity is not None or compression is not None:
+        raise invalid_argument(
+            "pattern", "None beside `sparsity` or `compression`", pattern, "It fixes the sparsity"
+        )
+    return None
+
+
 def layerwise_goal(
     sparsity: float | None,
     compression: float | None,
     distribution: str,
     sparsities: Mapping[str, float] | None,
+    pattern: str | None = None,
 ) -> Goal | None:
-    """The goal of layerwise pruning; ``None`` where ``sparsities`` says it all.
+    """The goal of layerwise pruning; ``None`` where ``sparsities`` or ``pattern`` says it all.
 
     Raises:
         ValueError: for arguments out of range, or that do not go together.
     """
     if distribution not in ("uniform", "erk"):
         raise invalid_argument("distribution", '"uniform" or "erk"', distribution)
+    if pattern is not None:
+        if distribution != "uniform" or sparsities is not None:
+            raise invalid_argument(
+                "pattern",
+                "None beside `distribution` or `sparsities`",
+                pattern,
+                "It fixes the sparsity",
+            )
+        return global_goal(sparsity, compression, pattern)
     if sparsities is None:
         return Goal(sparsity, compression)
     if sparsity is not None or compression is not None or distribution != "uniform":
