@@ -430,6 +430,27 @@ def test_blocks_of_frozen_layers_count_as_left_unless_they_are_zero() -> None:
         prune_units(model, Goal(0.65), Block(4, 1))
 
 
+def test_layers_that_are_not_frozen_share_the_blocks_of_all() -> None:
+    model = holders([np.ones((8, 5)), np.ones((8, 5)), np.ones((8, 10))])
+    model.layers[1].trainable = False
+    layerwise(model, Goal(0.3), unit=Block(4, 1))  # 12 of 40 blocks, of the 30 that are live
+    assert zeros_of(model) == [0, 4 * 4, 4 * 8]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_weights_go_in_blocks_and_patterns(dtype: str) -> None:
+    for goal, unit in ((Goal(0.5), Block(4, 1)), (None, Pattern(2, 4))):
+        array = np.arange(1, 17).reshape(8, 2) / 4
+        model = dense_network([array], dtype=dtype)
+        quotas = global_plan(model, find_targets(model), goal, unit)
+        assert missing(quotas) == 8
+        prune_to(quotas, 1.0, magnitude)
+        found = ops.convert_to_numpy(ops.cast(model.layers[-1].kernel, "float32"))
+        gone = block_oracle([array], (4, 1), 2)[0] if goal else pattern_oracle(array, 2, 4)
+        np.testing.assert_array_equal(found, np.where(gone, 0, array))
+        assert missing(quotas) == 0
+
+
 def test_all_zeros_of_frozen_layers_count_in_the_compression_of_blocks() -> None:
     model = with_frozen_blocks()
     model.layers[1].kernel.assign(np.eye(8, 5))

@@ -105,15 +105,15 @@ class GlobalPrune(_Prune):
         power: the ramp's degree, > 0; larger is steeper at the beginning.
         regrow: whether weights may grow back until the ramp's last tenth, ranked anew at each
             pruning. Otherwise a zero stays.
-        block: rows and columns of a block over a kernel's last two axes, which are (in, out)
-            in Dense and the convolutions: whole blocks go, those of smallest Σ|w|, and
-            ``sparsity`` is zero blocks over all. With ``compression`` the fewest go that reach
-            it. A block cut short by the kernel's edge is one too; a kernel of rank 1 is a
-            column.
+        block: two integers ≥ 1, as ``(4, 1)``: a kernel is cut into blocks of so many weights
+            along its last two axes, (in, out) in Dense and convolutions, and whole blocks go,
+            those of smallest Σ|w|. Of n blocks just ``round(s · n)`` are zero, or the fewest
+            that reach the compression. A block that the edge cuts short is a block; a kernel
+            of rank 1 is one column. The logged sparsity is that of the weights.
         pattern: ``"N:M"``, 0 < N < M, instead of ``sparsity`` and ``compression``: of each M
-            consecutive weights along the axis before the last the N largest stay, and N at
-            most of a group cut short by the edge. The ramp takes the smallest of the others
-            first.
+            consecutive weights along the axis before the last, or the only one, the N largest
+            stay; of a group that the edge cuts short, N at most. Of the n others the
+            smallest go first: ``round(q · n)`` at a share q of the ramp.
         layers: ``fnmatch`` patterns on a layer's path or name, or one: only these are pruned,
             frozen ones too. ``None`` for every prunable weight that is not frozen.
 
@@ -133,7 +133,8 @@ class GlobalPrune(_Prune):
     >>> history = model.fit(x, x[:, :1], epochs=3, callbacks=[prune], verbose=0)
     >>> history.history["sparsity"]
     [0.4, 0.8, 0.8]
-    >>> _ = model.fit(x, x[:, :1], callbacks=[GlobalPrune(pattern="2:4")], verbose=0)
+    >>> blocks = GlobalPrune(compression=4, block=(4, 1))
+    >>> two_of_four = GlobalPrune(pattern="2:4", begin=5, end=15)
 
     Source: the paper's GP (section 4.1); the ramp is Zhu & Gupta's (2017); N:M is NVIDIA's 2:4
     (Mishra et al., "Accelerating sparse deep neural networks", 2021).
@@ -185,10 +186,9 @@ class LayerwisePrune(_Prune):
         every: epochs from one pruning to the next.
         power: the ramp's degree.
         regrow: whether weights may grow back until the ramp's last tenth.
-        block: rows and columns of the blocks that go together; the sparsities, and ERK's
-            densities, are those of each layer's blocks.
-        pattern: ``"N:M"``, instead of all that says how many; in the ramp each layer's
-            smallest go first.
+        block: blocks of weights that go together; a sparsity, or ERK's density, is that of a
+            layer's blocks.
+        pattern: ``"N:M"``, instead of all that says how many; each layer has the ramp's share.
         layers: which layers are pruned.
 
     Raises:

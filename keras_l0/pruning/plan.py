@@ -108,7 +108,7 @@ def layerwise_plan(
     elif unit is SINGLE or targets.frozen:
         counts = shares(wanted)  # the literature's rule: each layer rounds by itself
     else:
-        counts = [sparsity * size for size in sizes]  # likewise; the quotient may miss a half
+        counts = [sparsity * size for size in sizes]  # likewise; a quotient may miss the half
     return [Quota([weight], count, 0, unit) for weight, count in zip(live, counts, strict=True)]
 
 
