@@ -18,7 +18,7 @@ from keras_l0.experiments.demo import demo as run_demo
 from keras_l0.export.bench import bench as run_bench
 from keras_l0.export.tflite import OBJECTIVES, QUANTIZE, TARGETS, check_export, export_tflite
 from keras_l0.files import check_folder, check_target, replacing, write_text
-from keras_l0.pruning.plan import Goal
+from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.targets import check_built
 from keras_l0.regularizers import L2L0
 from keras_l0.report.summary import summarize

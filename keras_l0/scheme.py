@@ -18,6 +18,7 @@ from keras_l0.errors import invalid_argument, is_whole
 from keras_l0.export.tflite import ExportReport, check_export, export_tflite
 from keras_l0.pruning import plan
 from keras_l0.pruning.callbacks import GlobalPrune, LayerwisePrune, RandomPrune
+from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.once import choose_score, make_plan, prune
 from keras_l0.pruning.schedules import check_ramp
@@ -187,7 +188,7 @@ def compress(
     settings = {
         name: _plain(value) for name, value in locals().items() if name not in _NOT_SETTINGS
     }
-    goal = plan.Goal(sparsity, compression)
+    goal = Goal(sparsity, compression)
     check_compiled(model)
     for name, value in (("warmup", warmup), ("ramp", ramp), ("finetune", finetune)):
         if not is_whole(value) or value < 0:

@@ -1,7 +1,8 @@
 """Hypothesis generators, and the oracles in NumPy that more than one test file asks."""
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -34,6 +35,20 @@ def weights(draw: st.DrawFn) -> list[NDArray[np.float32]]:
     return [draw(hnp.arrays(np.float32, shape, elements=elements)) for shape in chosen]
 
 
+# Eighths, so that sums are exact in whatever order, and many are equal.
+eighths = st.integers(-8, 8).map(lambda n: n / 8)
+blocks = st.tuples(*[st.one_of(st.integers(1, 7), st.just(10**30))] * 2)
+
+
+@st.composite
+def eighth_kernels(draw: st.DrawFn) -> list[NDArray[np.float32]]:
+    """Kernels of rank 1 to 4 whose sums are exact."""
+    chosen = draw(
+        st.lists(hnp.array_shapes(min_dims=1, max_dims=4, max_side=5), min_size=1, max_size=3)
+    )
+    return [draw(hnp.arrays(np.float32, shape, elements=eighths)) for shape in chosen]
+
+
 @st.composite
 def kernels(draw: st.DrawFn, count: int = 3) -> list[NDArray[np.float32]]:
     """Kernels of Dense layers, from 1 to 5 inputs and outputs."""
@@ -53,6 +68,65 @@ def dense_network(kernels: Sequence[NDArray[np.floating]], **layer: object) -> k
         outputs.append(dense(inputs[-1]))
         dense.kernel.assign(kernel)
     return keras.Model(inputs, outputs, name="net")
+
+
+class Holder(keras.layers.Layer):
+    """A layer whose kernel has any shape, and does nothing."""
+
+    def __init__(self, kernel: NDArray[np.floating], **layer: object) -> None:
+        super().__init__(**layer)
+        self.kernel = self.add_weight(shape=kernel.shape, name="kernel")
+        self.kernel.assign(kernel)
+        self.bias = self.add_weight(shape=(3,), name="bias")
+
+    def call(self, inputs: object) -> object:
+        return inputs
+
+
+def holders(kernels: Sequence[NDArray[np.floating]]) -> keras.Model:
+    """A network of layers named h0, h1 … with these kernels and three biases each."""
+    inputs = keras.Input((1,))
+    outputs = [Holder(kernel, name=f"h{i}")(inputs) for i, kernel in enumerate(kernels)]
+    return keras.Model(inputs, outputs, name="net")
+
+
+def blocks_of(
+    shape: Sequence[int], block: tuple[int, int]
+) -> Iterator[tuple[tuple[int, ...], list[tuple[int, ...]]]]:
+    """Each block of a kernel, as its place in the grid and the places of its weights."""
+    matrix = tuple(shape) if len(shape) > 1 else (int(np.prod(shape)), 1)
+    members: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    for place in itertools.product(*map(range, matrix)):
+        *leading, i, j = place
+        own = (*leading, i // block[0], j // block[1])
+        members.setdefault(own, []).append(place[: len(shape)])
+    yield from sorted(members.items())
+
+
+def block_oracle(
+    arrays: Sequence[NDArray[np.floating]], block: tuple[int, int], count: int
+) -> list[NDArray[np.bool_]]:
+    """The ``count`` blocks of least magnitude of all the arrays, as masks of weights."""
+    found = [
+        (sum(abs(float(array[place])) for place in places), which, places)
+        for which, array in enumerate(arrays)
+        for _, places in blocks_of(array.shape, block)
+    ]
+    masks = [np.zeros(array.shape, bool) for array in arrays]
+    for _, which, places in sorted(found, key=lambda each: each[0])[:count]:
+        for place in places:
+            masks[which][place] = True
+    return masks
+
+
+def pattern_oracle(array: NDArray[np.floating], keep: int, of: int) -> NDArray[np.bool_]:
+    """All but the ``keep`` largest of each ``of`` along the input axis, as a mask."""
+    mask = np.zeros(array.shape, bool)
+    for _, places in blocks_of(array.shape, (of, 1)):
+        ranked = sorted(places, key=lambda place: abs(array[place]))
+        for place in ranked[: max(0, len(places) - keep)]:
+            mask[place] = True
+    return mask
 
 
 def smallest_oracle(scores: Sequence[NDArray[np.floating]], count: int) -> list[NDArray[np.bool_]]:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from strategies import block_oracle, blocks_of, pattern_oracle
 
 from keras_l0 import L2L0, GlobalPrune, KeepZeros, LayerwisePrune, RandomPrune, prune
 
@@ -299,6 +300,152 @@ def test_a_callback_can_be_used_for_another_fit() -> None:
         assert history.history["sparsity"][-1] == 0.5
 
 
+# Blocks and N:M.
+
+
+def dead_blocks(model: keras.Model, block: tuple[int, int] = (4, 1)) -> dict[str, int]:
+    """How many of each kernel's blocks are zero, by its layer; of net()'s 24 and 6."""
+    found = {}
+    for name, w in kernels(model).items():
+        places = [places for _, places in blocks_of(w.shape, block)]
+        found[name] = sum(not any(w[place] for place in each) for each in places)
+    return found
+
+
+@pytest.mark.parametrize("kind", [GlobalPrune, LayerwisePrune])
+def test_blocks_go_step_by_step_and_stay_zero(kind: Any) -> None:
+    model = net()
+    recorder = Recorder()
+    callback = kind(0.8, begin=1, end=4, block=(4, 1))
+    history = model.fit(X, Y, epochs=6, callbacks=[callback, recorder], **FIT).history
+    shares = [0, *(1 - (1 - step / 4) ** 3 for step in range(1, 5)), 1]
+    for epoch, share in enumerate(shares):
+        ours = recorder.began[epoch]
+        if kind is GlobalPrune:
+            counts = [round(share * 0.8 * 30)]
+            before = [list(recorder.ended[epoch - 1].values())] if epoch else [list(ours.values())]
+        else:
+            counts = [round(share * 0.8 * 24), round(share * 0.8 * 6)]
+            before = [[w] for w in (recorder.ended[epoch - 1] if epoch else ours).values()]
+        gone = [
+            mask
+            for arrays, count in zip(before, counts, strict=True)
+            for mask in block_oracle(arrays, (4, 1), count)
+        ]
+        for name, mask in zip(SIZES, gone, strict=True):
+            np.testing.assert_array_equal(ours[name] == 0, mask)
+            np.testing.assert_array_equal(recorder.ended[epoch][name] == 0, mask)
+        assert history["sparsity"][epoch] == 4 * sum(counts) / WEIGHTS
+    assert sum(dead_blocks(model).values()) == 24
+
+
+def test_each_layer_has_the_share_of_blocks_given_to_it() -> None:
+    model = net()
+    callback = LayerwisePrune(sparsities={"first": 0.25, "*": 0.5}, block=(4, 1), begin=0)
+    model.fit(X, Y, epochs=1, callbacks=[callback], **FIT)
+    assert dead_blocks(model) == {"first": 6, "second": 3}
+
+
+def test_blocks_cut_short_by_the_edge_go_as_blocks() -> None:
+    model = net()
+    model.fit(X, Y, epochs=2, callbacks=[GlobalPrune(0.5, block=(5, 99), begin=0)], **FIT)
+    assert sum(dead_blocks(model, (5, 99)).values()) == 2  # of three and two
+    for w in kernels(model).values():
+        assert np.array_equal((w == 0).all(axis=1), (w == 0).any(axis=1))
+
+
+@pytest.mark.parametrize("how", [{}, {"distribution": "uniform"}, {"distribution": "erk"}])
+@pytest.mark.parametrize("compression", [1.5, 2.5, 10])
+def test_blocks_reach_a_compression_and_hardly_more(how: Any, compression: float) -> None:
+    model = net()
+    kind = LayerwisePrune if how else GlobalPrune
+    callback = kind(compression=compression, **how, block=(4, 1), begin=0, end=2)
+    history = model.fit(X, Y, epochs=4, callbacks=[callback], **FIT).history
+    left = PARAMETERS - sum(zeros(model).values())
+    assert history["compression"][-1] == PARAMETERS / left >= compression
+    assert PARAMETERS / (left + 4) < compression  # with one block less
+    assert sum(zeros(model).values()) == 4 * sum(dead_blocks(model).values())
+
+
+def test_blocks_grow_back_until_the_last_tenth_of_the_ramp_and_not_after() -> None:
+    model = net()
+    model.compile(keras.optimizers.Adam(0.3), "mse")  # so that weights grow back far
+    for layer in model.layers:
+        layer.kernel.assign(layer.kernel * 0.01)  # and that the others are not far ahead
+    recorder = Recorder()
+    callback = GlobalPrune(0.8, begin=1, end=10, power=1.0, regrow=True, block=(4, 1))
+    history = model.fit(X, Y, epochs=13, callbacks=[callback, recorder], **FIT).history
+    assert history["sparsity"] == [0.0] * 10 + [0.8] * 3
+    for epoch, (began, ended) in enumerate(zip(recorder.began, recorder.ended, strict=True)):
+        count = round(0.8 * min(epoch, 10) / 10 * 30)
+        assert sum(int((w == 0).sum()) for w in began.values()) == 4 * count
+        if 1 <= epoch <= 10:
+            before = list(recorder.ended[epoch - 1].values())
+            gone = block_oracle(before, (4, 1), count)
+            for w, mask in zip(began.values(), gone, strict=True):
+                np.testing.assert_array_equal(w == 0, mask)
+        if epoch >= 10:
+            for name in began:
+                np.testing.assert_array_equal(ended[name] == 0, began[name] == 0)
+    pairs = list(zip(recorder.began[1:10], recorder.began[2:11], strict=True))
+    assert any(((was[n] == 0) & (now[n] != 0)).any() for was, now in pairs for n in SIZES)
+
+
+@pytest.mark.parametrize("regrow", [False, True])
+@pytest.mark.parametrize("kind", [GlobalPrune, LayerwisePrune])
+def test_a_pattern_is_reached_step_by_step_and_kept(kind: Any, regrow: bool) -> None:
+    model = net()
+    recorder = Recorder()
+    callback = kind(pattern="2:4", begin=0, end=3, power=1.0, regrow=regrow)
+    history = model.fit(X, Y, epochs=6, callbacks=[callback, recorder], **FIT).history
+    at_beginnings = [sum(int((w == 0).sum()) for w in k.values()) for k in recorder.began]
+    assert at_beginnings == [15, 30, 45, 60, 60, 60]
+    assert history["sparsity"][3:] == [0.5] * 3
+    for epoch in range(1, 6):
+        for name, began in recorder.began[epoch].items():
+            may_go = pattern_oracle(recorder.ended[epoch - 1][name], 2, 4)
+            assert may_go[began == 0].all()
+            if epoch >= 3:
+                np.testing.assert_array_equal(began == 0, may_go)
+    for w in kernels(model).values():
+        assert ((w.reshape(-1, 4, w.shape[1]) == 0).sum(axis=1) == 2).all()
+
+
+def convolutional() -> keras.Model:
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 3)),
+            layers.Conv2D(5, 3, name="conv"),
+            layers.DepthwiseConv2D(3, name="depthwise"),
+            layers.Flatten(),
+            layers.Dense(2, name="dense"),
+        ]
+    )
+    model.compile("adam", "mse")
+    return model
+
+
+@pytest.mark.parametrize("how", ["sparsity", "compression", "pattern"])
+def test_networks_of_convolutions_are_pruned_by_block_and_pattern(how: str) -> None:
+    model = convolutional()
+    x, y = rng.normal(size=(8, 6, 6, 3)), rng.normal(size=(8, 2))
+    arguments: dict[str, Any] = {
+        "sparsity": {"sparsity": 0.6, "block": (2, 2)},
+        "compression": {"compression": 3, "block": (2, 2)},
+        "pattern": {"pattern": "1:3"},
+    }[how]
+    history = model.fit(x, y, epochs=3, callbacks=[GlobalPrune(**arguments)], **FIT).history
+    count = sum(int((ops.convert_to_numpy(w) == 0).sum()) for w in model.weights if w.ndim > 1)
+    if how == "sparsity":  # kernels of 9 × (3, 5), 9 × (5, 1) and (20, 2)
+        dead = dead_blocks(model, (2, 2))
+        assert sum(dead.values()) == round(0.6 * (9 * 6 + 9 * 3 + 10))
+    elif how == "compression":
+        assert history["compression"][-1] == 232 / (232 - count) >= 3
+        assert 232 / (232 - count + 4) < 3
+    else:
+        assert count == 9 * 5 * 2 + 9 * (2 + 1) + 2 * (6 * 2 + 1)
+
+
 # What is refused.
 
 INVALID: dict[str, tuple[Callable[[], Any], str]] = {
@@ -355,6 +502,46 @@ INVALID: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: GlobalPrune(0.5, begin=1, regrow=True),
         "Invalid value for argument `regrow`. Expected False, since begin without a later end "
         "prunes once. Received: regrow=True. Give `end`.",
+    ),
+    "regrow of blocks without a ramp": (
+        lambda: GlobalPrune(0.5, begin=1, regrow=True, block=(4, 1)),
+        "Invalid value for argument `regrow`. Expected False, since begin without a later end "
+        "prunes once. Received: regrow=True. Give `end`.",
+    ),
+    "block": (
+        lambda: GlobalPrune(0.5, block=(4, 0)),
+        "Invalid value for argument `block`. Expected None or a pair of integers >= 1. "
+        "Received: block=(4, 0)",
+    ),
+    "block and pattern": (
+        lambda: LayerwisePrune(block=(4, 1), pattern="2:4"),
+        "Invalid value for argument `block`. Expected None beside `pattern`. "
+        "Received: block=(4, 1)",
+    ),
+    "block alone": (
+        lambda: GlobalPrune(block=(4, 1)),
+        "Invalid value for argument `sparsity`. Expected just one of `sparsity` and "
+        "`compression`. Received: sparsity=None. And compression=None.",
+    ),
+    "pattern": (
+        lambda: LayerwisePrune(pattern="4:2"),
+        'Invalid value for argument `pattern`. Expected None or "N:M" with integers 0 < N < M. '
+        "Received: pattern='4:2'",
+    ),
+    "pattern and sparsity": (
+        lambda: GlobalPrune(0.5, pattern="2:4"),
+        "Invalid value for argument `pattern`. Expected None beside `sparsity` or "
+        "`compression`. Received: pattern='2:4'. It fixes the sparsity.",
+    ),
+    "pattern and compression": (
+        lambda: LayerwisePrune(compression=2, pattern="2:4"),
+        "Invalid value for argument `pattern`. Expected None beside `sparsity` or "
+        "`compression`. Received: pattern='2:4'. It fixes the sparsity.",
+    ),
+    "pattern and sparsities": (
+        lambda: LayerwisePrune(sparsities={"first": 0.5}, pattern="2:4"),
+        "Invalid value for argument `pattern`. Expected None beside `distribution` or "
+        "`sparsities`. Received: pattern='2:4'. It fixes the sparsity.",
     ),
     "distribution": (
         lambda: LayerwisePrune(0.5, distribution="even"),

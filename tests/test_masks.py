@@ -6,10 +6,30 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-from strategies import shapes, smallest_oracle, sparsities, weights
+from strategies import (
+    blocks,
+    blocks_of,
+    eighths,
+    pattern_oracle,
+    shapes,
+    smallest_oracle,
+    sparsities,
+    weights,
+)
 
-from keras_l0.pruning.masks import apportion, erk_shares, smallest, uniform_shares
+from keras_l0.pruning.masks import (
+    apportion,
+    beyond_pattern,
+    block_grid,
+    block_sums,
+    erk_shares,
+    fewest,
+    smallest,
+    spread_blocks,
+    uniform_shares,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +114,66 @@ def test_the_scores_are_left_as_they_were() -> None:
     assert [score.tolist() for score in scores] == [[3.0, 1.0, 2.0], [0.5]]
 
 
+exact = shapes.flatmap(lambda shape: hnp.arrays(np.float32, shape, elements=eighths))
+
+
+@given(array=exact, block=blocks)
+@settings(deadline=None)
+def test_each_block_has_the_sum_of_its_weights_also_at_the_edge(
+    array: NDArray[np.float32], block: tuple[int, int]
+) -> None:
+    sums = block_sums(array, block)
+    assert sums.dtype == np.float64
+    assert sums.shape == block_grid(array.shape, block)
+    expected = [sum(float(array[p]) for p in places) for _, places in blocks_of(array.shape, block)]
+    assert sums.ravel().tolist() == expected
+    counts = block_sums(np.ones(array.shape, bool), block)
+    assert counts.sum() == array.size
+    assert counts.ravel().tolist() == [len(p) for _, p in blocks_of(array.shape, block)]
+
+
+def test_a_sum_of_large_weights_is_finite_and_of_small_ones_is_not_zero() -> None:
+    large = np.full((4, 1), np.finfo(np.float32).max, np.float32)
+    small = np.array([[0.0], [1e-45], [0.0], [0.0]], np.float32)
+    assert np.isfinite(block_sums(large, (4, 1)))
+    assert block_sums(small, (4, 1)) > 0
+
+
+@given(shape=shapes, block=blocks, data=st.data())
+@settings(deadline=None)
+def test_a_mask_of_blocks_is_spread_over_just_their_weights(
+    shape: tuple[int, ...], block: tuple[int, int], data: st.DataObject
+) -> None:
+    gone = data.draw(hnp.arrays(bool, block_grid(shape, block)))
+    mask = spread_blocks(gone, block, shape)
+    assert mask.shape == shape
+    assert mask.dtype == bool
+    for own, places in blocks_of(shape, block):
+        assert all(mask[place] == gone[own] for place in places)
+
+
+@given(array=exact, keep=st.integers(1, 6), more=st.one_of(st.integers(1, 6), st.just(10**30)))
+@settings(deadline=None)
+def test_beyond_a_pattern_are_all_but_the_largest_of_each_group(
+    array: NDArray[np.float32], keep: int, more: int
+) -> None:
+    found = beyond_pattern(np.abs(array), keep, keep + more)
+    assert found.shape == array.shape
+    np.testing.assert_array_equal(found, pattern_oracle(array, keep, keep + more))
+
+
+def test_groups_lie_along_the_input_axis() -> None:
+    array = np.array([[1.0, 9.0], [2.0, 8.0], [3.0, 7.0], [4.0, 6.0], [5.0, 5.0]])
+    gone = [[True, False], [True, False], [False, True], [False, True], [False, False]]
+    assert beyond_pattern(array, 2, 4).tolist() == gone
+    assert beyond_pattern(array[:, 0], 2, 4).tolist() == [row[0] for row in gone]
+
+
+def test_booleans_rank_as_numbers_in_a_group_cut_short() -> None:
+    array = np.array([True, True, False, True, True, False, True])
+    assert beyond_pattern(array, 2, 4).tolist() == [True, False, True, False, False, True, False]
+
+
 sizes_of_layers = st.lists(st.integers(0, 1000), min_size=1, max_size=6)
 
 
@@ -145,6 +225,57 @@ def test_erk_of_a_convolution_counts_all_its_dimensions() -> None:
     shares = erk_shares([(3, 3, 64, 128), (3, 3, 128, 256)], 300_000)
     left = [73_728 - shares[0], 294_912 - shares[1]]
     assert left[0] / left[1] == pytest.approx(198 / 390)
+
+
+@given(layers=layer_shapes, sparsity=sparsities, block=blocks)
+def test_erk_of_blocks_keeps_densities_of_blocks_in_proportion(
+    layers: list[tuple[int, ...]], sparsity: float, block: tuple[int, int]
+) -> None:
+    counts = [math.prod(block_grid(shape, block)) for shape in layers]
+    zeros = sparsity * sum(counts)
+    shares = erk_shares(layers, zeros, counts)
+    assert math.fsum(shares) == pytest.approx(zeros, rel=1e-9, abs=1e-9)
+    factors = []
+    for shape, count, share in zip(layers, counts, shares, strict=True):
+        assert -1e-9 <= share <= count + 1e-9
+        if count and share > 1e-9 * count:
+            factors.append((1 - share / count) / (sum(shape) / math.prod(shape)))
+    if factors:
+        np.testing.assert_allclose(factors, factors[0], rtol=1e-6, atol=1e-9)
+
+
+@given(layers=layer_shapes, sparsity=sparsities)
+def test_erk_of_blocks_of_one_weight_is_that_of_weights_to_the_last_bit(
+    layers: list[tuple[int, ...]], sparsity: float
+) -> None:
+    sizes = [math.prod(shape) for shape in layers]
+    zeros = sparsity * sum(sizes)
+    assert erk_shares(layers, zeros, sizes) == erk_shares(layers, zeros)
+
+
+gains_of_layers = st.lists(
+    st.lists(st.integers(0, 5), max_size=12).map(lambda sizes: np.cumsum([0, *sizes])),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(gains=gains_of_layers, wanted=st.floats(-0.1, 1.0))
+@settings(max_examples=300)
+def test_the_fewest_are_found_as_by_trying_one_after_the_other(
+    gains: list[NDArray[np.int64]], wanted: float
+) -> None:
+    sizes = [len(gain) - 1 for gain in gains]
+    asked = wanted * sum(int(gain[-1]) for gain in gains)
+
+    def shares(total: int) -> list[float]:
+        return uniform_shares(sizes, total)
+
+    for total in range(sum(sizes) + 1):
+        counts = apportion(shares(total), total)
+        if sum(gain[count] for gain, count in zip(gains, counts, strict=True)) >= asked:
+            break
+    assert fewest(gains, asked, shares) == counts
 
 
 @given(data=st.data())

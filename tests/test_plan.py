@@ -9,14 +9,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
-from strategies import dense_network, invalid, kernels, sparsities
+from strategies import (
+    block_oracle,
+    blocks,
+    blocks_of,
+    dense_network,
+    eighth_kernels,
+    holders,
+    invalid,
+    kernels,
+    pattern_oracle,
+    smallest_oracle,
+    sparsities,
+)
 
 from keras_l0 import prune
-from keras_l0.pruning.masks import erk_shares
+from keras_l0.pruning.goals import Goal
+from keras_l0.pruning.masks import apportion, erk_shares, uniform_shares
 from keras_l0.pruning.measure import measure
-from keras_l0.pruning.plan import Goal, global_plan, layerwise_goal, layerwise_plan, prune_to
+from keras_l0.pruning.plan import global_plan, layerwise_plan, missing, prune_to
 from keras_l0.pruning.scores import magnitude
 from keras_l0.pruning.targets import find_targets
+from keras_l0.pruning.units import SINGLE, Block, Pattern, Unit
 
 
 def zeros_of(model: keras.Model) -> list[int]:
@@ -224,60 +238,311 @@ def test_a_share_of_the_target_is_rounded_exactly() -> None:
         assert zeros_of(model) == [zeros]
 
 
-@pytest.mark.parametrize("bad", [-0.1, 1, 1.0, 1.5, math.nan, math.inf, True, "0.5"])
-def test_a_sparsity_out_of_range_is_refused(bad: Any) -> None:
-    with pytest.raises(ValueError, match=invalid("sparsity", "a float in [0, 1)", repr(bad))):
-        Goal(sparsity=bad)
+# Blocks.
 
 
-@pytest.mark.parametrize("bad", [0.99, 0, -2, math.nan, math.inf, True, "2"])
-def test_a_compression_out_of_range_is_refused(bad: Any) -> None:
-    message = invalid("compression", "a finite float >= 1", repr(bad))
-    with pytest.raises(ValueError, match=message):
-        Goal(compression=bad)
+def values_of(model: keras.Model) -> Any:
+    return [ops.convert_to_numpy(layer.kernel) for layer in model.layers[1:]]
 
 
-@pytest.mark.parametrize(("sparsity", "compression"), [(None, None), (0.5, 2.0), (0.0, 1)])
-def test_just_one_goal_is_given(sparsity: Any, compression: Any) -> None:
+def prune_units(model: keras.Model, goal: Goal | None, unit: Unit, share: float = 1.0) -> None:
+    prune_to(global_plan(model, find_targets(model), goal, unit), share, magnitude)
+
+
+def grid(arrays: Any, block: tuple[int, int]) -> list[int]:
+    return [len(list(blocks_of(array.shape, block))) for array in arrays]
+
+
+def left_by(model: keras.Model) -> int:
+    return model.count_params() - sum(zeros_of(model))
+
+
+@given(arrays=eighth_kernels(), block=blocks, sparsity=sparsities)
+@settings(max_examples=40, deadline=None)
+def test_just_the_rounded_share_of_all_blocks_goes_the_smallest_first(
+    arrays: Any, block: tuple[int, int], sparsity: float
+) -> None:
+    model = holders(arrays)
+    prune_units(model, Goal(sparsity), Block(*block))
+    gone = block_oracle(arrays, block, round(sparsity * sum(grid(arrays, block))))
+    for kernel, array, mask in zip(values_of(model), arrays, gone, strict=True):
+        np.testing.assert_array_equal(kernel, np.where(mask, 0, array))
+
+
+@given(arrays=kernels(), sparsity=sparsities)
+@settings(max_examples=25, deadline=None)
+def test_blocks_of_one_weight_are_single_weights(arrays: Any, sparsity: float) -> None:
+    one, other = holders(arrays), holders(arrays)
+    for goal in (Goal(sparsity), Goal(compression=1 + sparsity / 4)):
+        prune_units(one, goal, Block(1, 1))
+        prune_units(other, goal, SINGLE)
+        for ours, theirs in zip(values_of(one), values_of(other), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@given(arrays=eighth_kernels(), block=blocks, fractions=st.lists(sparsities, min_size=3))
+@settings(max_examples=25, deadline=None)
+def test_each_layer_loses_the_rounded_share_of_its_blocks(
+    arrays: Any, block: tuple[int, int], fractions: list[float]
+) -> None:
+    given = {f"h{i}": sparsity for i, sparsity in enumerate(fractions[: len(arrays)])}
+    for how, wanted in (
+        ({"goal": Goal(fractions[0])}, [fractions[0]] * len(arrays)),
+        ({"goal": None, "sparsities": given}, list(given.values())),
+    ):
+        model = holders(arrays)
+        layerwise(model, **how, unit=Block(*block))
+        for kernel, array, sparsity in zip(values_of(model), arrays, wanted, strict=True):
+            [count] = grid([array], block)
+            [mask] = block_oracle([array], block, round(sparsity * count))
+            np.testing.assert_array_equal(kernel, np.where(mask, 0, array))
+
+
+def test_a_layers_blocks_are_its_share_of_them_though_a_division_would_miss_a_half() -> None:
+    model = holders([np.ones(45, np.float32), np.ones(8, np.float32)])
+    layerwise(model, Goal(0.1), unit=Block(1, 1))
+    assert zeros_of(model) == [round(4.5), round(0.8)]
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.9, 0.99])
+def test_erk_takes_its_shares_of_blocks_and_just_the_sum(sparsity: float) -> None:
+    model = lenet(64, 30, 20, 10)
+    shapes, counts = [(64, 30), (30, 20), (20, 10)], [16 * 30, 8 * 20, 5 * 10]
+    plan = layerwise_plan(model, find_targets(model), Goal(sparsity), "erk", unit=Block(4, 1))
+    found = [quota.count() for quota in plan]
+    assert sum(found) == round(sparsity * sum(counts))
+    shares = erk_shares(shapes, sparsity * sum(counts), counts)
+    for count, share in zip(found, shares, strict=True):
+        assert abs(count - share) < 1
+    prune_to(plan, 1.0, magnitude)
+    for kernel, count in zip((layer.kernel for layer in model.layers), found, strict=True):
+        array = ops.convert_to_numpy(kernel)
+        dead = [all(array[p] == 0 for p in places) for _, places in blocks_of(array.shape, (4, 1))]
+        assert sum(dead) == count
+
+
+@given(arrays=eighth_kernels(), block=blocks, wish=st.floats(0.0, 1.0))
+@settings(max_examples=60, deadline=None)
+def test_a_compression_is_reached_by_the_fewest_smallest_blocks(
+    arrays: Any, block: tuple[int, int], wish: float
+) -> None:
+    model = holders(arrays)
+    parameters = model.count_params()
+    compression = parameters / (parameters - wish * sum(array.size for array in arrays))
+    prune_units(model, Goal(compression=compression), Block(*block))
+    assert parameters / left_by(model) >= compression * (1 - 1e-12)
+    for count in range(sum(grid(arrays, block)) + 1):
+        gone = block_oracle(arrays, block, count)
+        expected = [np.where(mask, 0, array) for mask, array in zip(gone, arrays, strict=True)]
+        left = parameters - sum(int(np.sum(array == 0)) for array in expected)
+        if parameters / left >= compression * (1 - 1e-12):
+            break
+    for kernel, array in zip(values_of(model), expected, strict=True):
+        np.testing.assert_array_equal(kernel, array)
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "erk"])
+@given(arrays=eighth_kernels(), block=blocks, wish=st.floats(0.0, 1.0))
+@settings(max_examples=30, deadline=None)
+def test_layerwise_reaches_a_compression_by_the_fewest_blocks_of_its_distribution(
+    distribution: str, arrays: Any, block: tuple[int, int], wish: float
+) -> None:
+    model = holders(arrays)
+    parameters = model.count_params()
+    compression = parameters / (parameters - wish * sum(array.size for array in arrays))
+    layerwise(model, Goal(compression=compression), distribution=distribution, unit=Block(*block))
+    assert parameters / left_by(model) >= compression * (1 - 1e-12)
+    counts = grid(arrays, block)
+    for total in range(sum(counts) + 1):
+        shares = uniform_shares(counts, total)
+        if distribution == "erk":
+            shares = erk_shares([array.shape for array in arrays], total, counts)
+        expected = []
+        for array, count in zip(arrays, apportion(shares, total), strict=True):
+            expected.append(np.where(block_oracle([array], block, count)[0], 0, array))
+        left = parameters - sum(int(np.sum(array == 0)) for array in expected)
+        if parameters / left >= compression * (1 - 1e-12):
+            break
+    for kernel, array in zip(values_of(model), expected, strict=True):
+        np.testing.assert_array_equal(kernel, array)
+
+
+def test_a_compression_that_no_blocks_reach_is_refused() -> None:
+    model = holders([np.ones((5, 3))])
+    for goal in (global_plan, layerwise_plan):
+        message = invalid(
+            "compression",
+            "at most 6, the largest reachable",
+            "6.1",
+            "Biases, normalization and embeddings count as left",
+        )
+        with pytest.raises(ValueError, match=message):
+            goal(model, find_targets(model), Goal(compression=6.1), unit=Block(4, 1))
+    prune_units(model, Goal(compression=6), Block(4, 1))
+    assert zeros_of(model) == [15]
+
+
+def test_a_share_of_the_blocks_is_rounded_exactly_and_zeros_stay() -> None:
+    array = np.arange(1.0, 81.0).reshape(20, 4)
+    for share, dead in [(0.0, 0), (0.25, 4), (0.5, 9), (1.0, 18)]:
+        model = holders([array])
+        prune_units(model, Goal(0.9), Block(4, 1), share)
+        assert zeros_of(model)[0] == 4 * dead
+    prune_units(model, Goal(0.9), Block(4, 1), 0.25)
+    assert zeros_of(model)[0] == 72
+
+
+def test_zero_blocks_go_first_and_count_and_scattered_zeros_do_not() -> None:
+    array = np.ones((8, 2))
+    array[4:, 1] = 0  # the last block
+    array[0, 0] = 0  # the smallest of the others
+    model = holders([array])
+    prune_units(model, Goal(0.5), Block(4, 1))
+    array[:4, 0] = 0
+    np.testing.assert_array_equal(values_of(model)[0], array)
+
+
+def with_frozen_blocks() -> keras.Model:
+    model = holders([np.ones((8, 5)), np.ones((8, 5))])
+    model.layers[1].trainable = False
+    return model
+
+
+def test_blocks_of_frozen_layers_count_as_left_unless_they_are_zero() -> None:
+    model = with_frozen_blocks()
+    prune_units(model, Goal(0.25), Block(4, 1))
+    assert zeros_of(model) == [0, 20]
+    frozen = np.ones((8, 5))
+    frozen[:4, :2] = 0  # two blocks
+    frozen[:2, 2] = 0  # not one
+    model.layers[1].kernel.assign(frozen)
+    prune_units(model, Goal(0.5), Block(4, 1))
+    assert zeros_of(model) == [10, 32]
+    prune_units(model, Goal(0.6), Block(4, 1))
+    assert zeros_of(model) == [10, 40]
     message = invalid(
         "sparsity",
-        "just one of `sparsity` and `compression`",
-        repr(sparsity),
-        f"And compression={compression!r}",
+        "at most 0.6, the largest reachable",
+        "0.65",
+        "Frozen weights are left alone: h0/kernel. `layers` includes them",
     )
     with pytest.raises(ValueError, match=message):
-        Goal(sparsity, compression)
+        prune_units(model, Goal(0.65), Block(4, 1))
 
 
-NOT_BESIDE = "None beside `sparsity`, `compression` or `distribution`"
+def test_layers_that_are_not_frozen_share_the_blocks_of_all() -> None:
+    model = holders([np.ones((8, 5)), np.ones((8, 5)), np.ones((8, 10))])
+    model.layers[1].trainable = False
+    layerwise(model, Goal(0.3), unit=Block(4, 1))  # 12 of 40 blocks, of the 30 that are live
+    assert zeros_of(model) == [0, 4 * 4, 4 * 8]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((0.5, None, "even", None), invalid("distribution", '"uniform" or "erk"', "'even'")),
-        ((0.5, None, "uniform", {"a": 0.5}), invalid("sparsities", NOT_BESIDE, "{'a': 0.5}")),
-        ((None, 2.0, "uniform", {"a": 0.5}), invalid("sparsities", NOT_BESIDE, "{'a': 0.5}")),
-        ((None, None, "erk", {"a": 0.5}), invalid("sparsities", NOT_BESIDE, "{'a': 0.5}")),
-        (
-            (None, None, "uniform", {}),
-            invalid("sparsities", "a dict from pattern to sparsity", "{}"),
-        ),
-        (
-            (None, None, "uniform", [0.5]),
-            invalid("sparsities", "a dict from pattern to sparsity", "[0.5]"),
-        ),
-        (
-            (None, None, "uniform", {"a": 1.0}),
-            invalid("sparsities['a']", "a float in [0, 1)", "1.0"),
-        ),
-    ],
-)
-def test_layerwise_goals_that_make_no_sense_are_refused(arguments: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        layerwise_goal(*arguments)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_weights_go_in_blocks_and_patterns(dtype: str) -> None:
+    for goal, unit in ((Goal(0.5), Block(4, 1)), (None, Pattern(2, 4))):
+        array = np.arange(1, 17).reshape(8, 2) / 4
+        model = dense_network([array], dtype=dtype)
+        quotas = global_plan(model, find_targets(model), goal, unit)
+        assert missing(quotas) == 8
+        prune_to(quotas, 1.0, magnitude)
+        found = ops.convert_to_numpy(ops.cast(model.layers[-1].kernel, "float32"))
+        gone = block_oracle([array], (4, 1), 2)[0] if goal else pattern_oracle(array, 2, 4)
+        np.testing.assert_array_equal(found, np.where(gone, 0, array))
+        assert missing(quotas) == 0
 
 
-def test_sparsities_are_a_goal_by_themselves() -> None:
-    assert layerwise_goal(None, None, "uniform", {"a": 0.5}) is None
-    assert layerwise_goal(0.5, None, "erk", None) == Goal(sparsity=0.5)
+def test_all_zeros_of_frozen_layers_count_in_the_compression_of_blocks() -> None:
+    model = with_frozen_blocks()
+    model.layers[1].kernel.assign(np.eye(8, 5))
+    prune_units(model, Goal(compression=2), Block(4, 1))
+    assert zeros_of(model) == [35, 8]  # 86 parameters, 43 left
+
+
+# N:M.
+
+
+@pytest.mark.parametrize("layer_by_layer", [False, True])
+@given(arrays=eighth_kernels(), keep=st.integers(1, 3), more=st.integers(1, 3))
+@settings(max_examples=25, deadline=None)
+def test_of_each_group_the_largest_stay_and_the_others_are_zero(
+    layer_by_layer: bool, arrays: Any, keep: int, more: int
+) -> None:
+    model = holders(arrays)
+    make = layerwise_plan if layer_by_layer else global_plan
+    plan = make(model, find_targets(model), None, unit=Pattern(keep, keep + more))
+    prune_to(plan, 1.0, magnitude)
+    for kernel, array in zip(values_of(model), arrays, strict=True):
+        gone = pattern_oracle(array, keep, keep + more)
+        np.testing.assert_array_equal(kernel, np.where(gone, 0, array))
+        for _, places in blocks_of(array.shape, (keep + more, 1)):
+            assert sum(kernel[place] != 0 for place in places) <= keep
+    assert missing(plan) == 0
+
+
+@pytest.mark.parametrize("layer_by_layer", [False, True])
+@given(arrays=eighth_kernels(), share=st.floats(0.0, 1.0))
+@settings(max_examples=25, deadline=None)
+def test_a_share_of_a_pattern_takes_the_smallest_of_those_that_may_go(
+    layer_by_layer: bool, arrays: Any, share: float
+) -> None:
+    model = holders(arrays)
+    make = layerwise_plan if layer_by_layer else global_plan
+    prune_to(make(model, find_targets(model), None, unit=Pattern(2, 4)), share, magnitude)
+    may_go = [pattern_oracle(array, 2, 4) for array in arrays]
+    scores = [np.where(gone, np.abs(a), np.inf) for gone, a in zip(may_go, arrays, strict=True)]
+    ranked = [[score] for score in scores] if layer_by_layer else [scores]
+    masks = [
+        mask
+        for together in ranked
+        for mask in smallest_oracle(
+            together, round(share * sum(int(np.isfinite(score).sum()) for score in together))
+        )
+    ]
+    for kernel, array, mask in zip(values_of(model), arrays, masks, strict=True):
+        np.testing.assert_array_equal(kernel, np.where(mask, 0, array))
+
+
+def test_frozen_layers_are_left_alone_by_a_pattern() -> None:
+    model = with_frozen_blocks()
+    prune_units(model, None, Pattern(2, 4))
+    assert zeros_of(model) == [0, 20]
+
+
+def test_a_model_without_a_kernel_has_no_pattern() -> None:
+    model = keras.Sequential([keras.Input((3,)), layers.BatchNormalization()], name="net")
+    with pytest.raises(ValueError, match="Expected a model with weights that can be pruned"):
+        prune_units(model, None, Pattern(2, 4))
+
+
+# What is missing.
+
+
+@pytest.mark.parametrize("unit", [SINGLE, Block(2, 3), Block(3, 1), Pattern(1, 3)])
+@given(arrays=eighth_kernels(), share=st.floats(0.0, 1.0))
+@settings(max_examples=25, deadline=None)
+def test_missing_is_what_pruning_to_the_end_would_still_take(
+    unit: Unit, arrays: Any, share: float
+) -> None:
+    model = holders(arrays)
+    goals = [None] if isinstance(unit, Pattern) else [Goal(0.7), Goal(compression=1.05)]
+    for goal in goals:
+        for layer, array in zip(model.layers[1:], arrays, strict=True):
+            layer.kernel.assign(array)
+        for make in (global_plan, layerwise_plan):
+            try:
+                plan = make(model, find_targets(model), goal, unit=unit)
+            except ValueError:  # the compression is out of reach
+                continue
+            prune_to(plan, share, magnitude)
+            plan = make(model, find_targets(model), goal, unit=unit)
+            before, found = sum(zeros_of(model)), missing(plan)
+            prune_to(plan, 1.0, magnitude)
+            assert found == sum(zeros_of(model)) - before
+            assert missing(make(model, find_targets(model), goal, unit=unit)) == 0
+
+
+@pytest.mark.parametrize("unit", [SINGLE, Block(4, 1), Pattern(2, 4)])
+def test_weights_that_are_nan_can_be_missing(unit: Unit) -> None:
+    model = holders([np.full((8, 2), np.nan)])
+    goal = None if isinstance(unit, Pattern) else Goal(0.5)
+    assert missing(global_plan(model, find_targets(model), goal, unit)) == 8

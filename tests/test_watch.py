@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_l0 import GlobalPrune, KeepZeros, prune
+from keras_l0 import GlobalPrune, KeepZeros, LayerwisePrune, prune
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(32, 12)).astype("float32")
 Y = rng.normal(size=(32, 3)).astype("float32")
+NAMES = ("GlobalPrune", "KeepZeros", "LayerwisePrune")
 FIT: dict[str, Any] = {"batch_size": 16, "shuffle": False, "verbose": 0}
 
 
@@ -48,7 +49,7 @@ def told(model: keras.Model, callbacks: list[Any], **fit: Any) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.fit(X, Y, callbacks=callbacks, **{**FIT, **fit})
-    ours = [w for w in caught if str(w.message).startswith(("GlobalPrune", "KeepZeros"))]
+    ours = [w for w in caught if str(w.message).startswith(NAMES)]
     assert all(w.category is UserWarning for w in ours)
     return [str(w.message) for w in ours]
 
@@ -169,6 +170,104 @@ def test_nothing_is_told_when_all_is_well(regrow: bool, frozen: bool) -> None:
     target = 0.15 if frozen else 0.8
     assert told(model, [GlobalPrune(target, regrow=regrow)], epochs=4) == []
     assert sparsity(model) == target
+
+
+UNITS = pytest.mark.parametrize(
+    ("how", "target"),
+    [
+        ({"sparsity": 0.8, "block": (4, 1)}, 0.8),
+        ({"compression": 3, "block": (4, 1)}, 88 / 120),  # of 131 parameters 43 are left
+        ({"pattern": "2:4"}, 0.5),
+    ],
+    ids=["blocks", "blocks to a compression", "pattern"],
+)
+KINDS = pytest.mark.parametrize("kind", [GlobalPrune, LayerwisePrune])
+
+
+@KINDS
+@UNITS
+@pytest.mark.parametrize("regrow", [False, True])
+def test_nothing_is_told_when_blocks_or_a_pattern_are_reached(
+    kind: Any, how: Any, target: float, regrow: bool, tmp_path: Path
+) -> None:
+    model = net()
+    saver = keras.callbacks.ModelCheckpoint(str(tmp_path / "last.keras"))
+    assert told(model, [kind(**how, regrow=regrow), saver], epochs=5) == []
+    assert sparsity(model) == pytest.approx(target, abs=5 / 120)  # ±1 by each layer's rounding
+    assert told(model, [KeepZeros()], epochs=1) == []
+
+
+@KINDS
+@UNITS
+def test_blocks_or_a_pattern_not_reached_are_told_of_with_what_is_missing(
+    kind: Any, how: Any, target: float
+) -> None:
+    model = net()
+    pruner = kind(**how, begin=1, end=2, power=1.0)
+    [found] = told(model, [pruner, Best(1), stopper(patience=99)], epochs=5)
+    figures = re.findall(r"0\.\d{4}", found)
+    assert found.startswith(f"{kind.__name__}: this fit ends with a sparsity of {figures[0]}, less")
+    assert float(figures[0]) == pytest.approx(sparsity(model), abs=1e-4)
+    assert 0 < float(figures[0]) < float(figures[1])
+    assert float(figures[1]) == pytest.approx(target, abs=5 / 120)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"sparsity": 0.8, "block": (4, 1)},
+        {"compression": 3, "block": (4, 1)},
+        {"pattern": "2:4"},
+    ],
+)
+@pytest.mark.parametrize(("epoch", "stale"), [(2, True), (3, False), (4, False)])
+def test_a_file_without_the_blocks_or_the_pattern_is_told_of(
+    how: Any, epoch: int, stale: bool, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "best.keras")
+    best = keras.callbacks.ModelCheckpoint(path, "figure", mode="min", save_best_only=True)
+    found = told(
+        net(), [GlobalPrune(**how, begin=1, end=3, power=1.0), Best(epoch), best], epochs=5
+    )
+    assert len(found) == stale
+    assert all(text.startswith(f"GlobalPrune: {path} was saved with a spars") for text in found)
+
+
+@pytest.mark.parametrize(
+    ("how", "zero_rows"),
+    [
+        ({"sparsity": 0.5, "block": (4, 1)}, [1, 2, 3, 5, 6, 7, 9, 10, 11]),
+        ({"pattern": "2:4"}, [0, 1, 2, 3, 4, 5, 6, 7]),
+    ],
+    ids=["blocks", "pattern"],
+)
+def test_zeros_that_make_no_block_and_no_pattern_hide_nothing(
+    how: Any, zero_rows: list[int], tmp_path: Path
+) -> None:
+    path = str(tmp_path / "first.keras")
+    for epochs, short in ((1, True), (4, False)):
+        model = net()
+        for layer in model.layers:
+            w = ops.convert_to_numpy(layer.kernel).copy()
+            w[[row for row in zero_rows if row < len(w)]] = 0
+            layer.kernel.assign(w)
+        assert sparsity(model) > 0.6  # more than the end of pruning asks for
+        saver = keras.callbacks.ModelCheckpoint(path, "figure", mode="min", save_best_only=True)
+        pruner = GlobalPrune(**how, begin=0, end=2, power=1.0)
+        found = told(model, [pruner, Best(0), saver], epochs=epochs)
+        assert any("ends with a sparsity of" in text for text in found) == short
+        assert any("was saved with a sparsity of" in text for text in found)
+
+
+def test_weights_that_became_nan_are_no_error_at_the_end_of_fit() -> None:
+    class Diverge(keras.callbacks.Callback):
+        def on_train_end(self, logs: Any = None) -> None:
+            for weight in self.model.trainable_weights:
+                weight.assign(np.full(weight.shape, np.nan))
+
+    for how in ({"sparsity": 0.5}, {"sparsity": 0.5, "block": (4, 1)}, {"pattern": "2:4"}):
+        [found] = told(net(), [GlobalPrune(**how), Diverge()], epochs=2)
+        assert "ends with a sparsity of 0.0000, less than the 0.5000 asked for" in found
 
 
 class PutBack(keras.callbacks.Callback):

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_l0.pruning import plan, scores
+from keras_l0.pruning.goals import Goal, global_goal, layerwise_goal
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.schedules import Ramp, check_ramp, resolve
+from keras_l0.pruning.units import SINGLE, Unit, choose_unit
 
 
 class _Prune(KeepZeros):
@@ -14,7 +16,7 @@ class _Prune(KeepZeros):
 
     def __init__(
         self,
-        goal: plan.Goal | None,
+        goal: Goal | None,
         *,
         begin: int | None,
         end: int | None,
@@ -22,10 +24,11 @@ class _Prune(KeepZeros):
         power: float,
         regrow: bool,
         layers: str | Sequence[str] | None,
+        unit: Unit = SINGLE,
     ) -> None:
         super().__init__(layers)
         check_ramp(begin, end, every, power, regrow)
-        self.goal = goal
+        self.goal, self.unit = goal, unit
         self.begin, self.end, self.every, self.power = begin, end, every, power
         self.regrow = regrow
 
@@ -60,17 +63,13 @@ class _Prune(KeepZeros):
 
     def _plan(self) -> list[plan.Quota]:
         """How many zeros in which weights."""
-        assert self.goal is not None, "a callback without a goal makes its own plan"
-        return plan.global_plan(self.model, self._targets, self.goal)
+        return plan.global_plan(self.model, self._targets, self.goal, self.unit)
 
     def _score(self) -> scores.Score:
         return scores.magnitude
 
     def _missing(self) -> int:
-        return sum(max(0, quota.count() - plan.zeros_in(quota.weights)) for quota in self._plan())
-
-    def _asked(self) -> int:
-        return sum(quota.count() for quota in self._plan()) + plan.zeros_in(self._targets.frozen)
+        return plan.missing(self._plan())
 
     def _why(self) -> str:
         if self._epoch is None or self._epoch < self._ramp.end:
@@ -106,6 +105,15 @@ class GlobalPrune(_Prune):
         power: the ramp's degree, > 0; larger is steeper at the beginning.
         regrow: whether weights may grow back until the ramp's last tenth, ranked anew at each
             pruning. Otherwise a zero stays.
+        block: two integers ≥ 1, as ``(4, 1)``: a kernel is cut into blocks of so many weights
+            along its last two axes, (in, out) in Dense and convolutions, and whole blocks go,
+            those of smallest Σ|w|. Of n blocks just ``round(s · n)`` are zero, or the fewest
+            that reach the compression. A block that the edge cuts short is a block; a kernel
+            of rank 1 is one column. The logged sparsity is that of the weights.
+        pattern: ``"N:M"``, 0 < N < M, instead of ``sparsity`` and ``compression``: of each M
+            consecutive weights along the axis before the last, or the only one, the N largest
+            stay; of a group that the edge cuts short, N at most. Of the n others the
+            smallest go first: ``round(q · n)`` at a share q of the ramp.
         layers: ``fnmatch`` patterns on a layer's path or name, or one: only these are pruned,
             frozen ones too. ``None`` for every prunable weight that is not frozen.
 
@@ -125,8 +133,11 @@ class GlobalPrune(_Prune):
     >>> history = model.fit(x, x[:, :1], epochs=3, callbacks=[prune], verbose=0)
     >>> history.history["sparsity"]
     [0.4, 0.8, 0.8]
+    >>> blocks = GlobalPrune(compression=4, block=(4, 1))
+    >>> two_of_four = GlobalPrune(pattern="2:4", begin=5, end=15)
 
-    Source: the paper's GP (section 4.1); the ramp is Zhu & Gupta's (2017).
+    Source: the paper's GP (section 4.1); the ramp is Zhu & Gupta's (2017); N:M is NVIDIA's 2:4
+    (Mishra et al., "Accelerating sparse deep neural networks", 2021).
     """
 
     def __init__(
@@ -139,16 +150,20 @@ class GlobalPrune(_Prune):
         every: int = 1,
         power: float = 3.0,
         regrow: bool = False,
+        block: tuple[int, int] | None = None,
+        pattern: str | None = None,
         layers: str | Sequence[str] | None = None,
     ) -> None:
+        unit = choose_unit(block, pattern)
         super().__init__(
-            plan.Goal(sparsity, compression),
+            global_goal(sparsity, compression, pattern),
             begin=begin,
             end=end,
             every=every,
             power=power,
             regrow=regrow,
             layers=layers,
+            unit=unit,
         )
 
 
@@ -171,6 +186,9 @@ class LayerwisePrune(_Prune):
         every: epochs from one pruning to the next.
         power: the ramp's degree.
         regrow: whether weights may grow back until the ramp's last tenth.
+        block: blocks of weights that go together; a sparsity, or ERK's density, is that of a
+            layer's blocks.
+        pattern: ``"N:M"``, instead of all that says how many; each layer has the ramp's share.
         layers: which layers are pruned.
 
     Raises:
@@ -180,6 +198,7 @@ class LayerwisePrune(_Prune):
 
     >>> from keras_l0 import LayerwisePrune
     >>> callback = LayerwisePrune(sparsities={"conv*": 0.5, "dense*": 0.9}, begin=2, end=6)
+    >>> callback = LayerwisePrune(0.8, block=(4, 1))
 
     Source: the paper's LP (section 4.1); ERK is Evci et al., "Rigging the Lottery" (2020).
     """
@@ -196,18 +215,27 @@ class LayerwisePrune(_Prune):
         every: int = 1,
         power: float = 3.0,
         regrow: bool = False,
+        block: tuple[int, int] | None = None,
+        pattern: str | None = None,
         layers: str | Sequence[str] | None = None,
     ) -> None:
-        goal = plan.layerwise_goal(sparsity, compression, distribution, sparsities)
+        unit = choose_unit(block, pattern)
         super().__init__(
-            goal, begin=begin, end=end, every=every, power=power, regrow=regrow, layers=layers
+            layerwise_goal(sparsity, compression, distribution, sparsities, pattern),
+            begin=begin,
+            end=end,
+            every=every,
+            power=power,
+            regrow=regrow,
+            layers=layers,
+            unit=unit,
         )
         self.distribution = distribution
         self.sparsities = sparsities
 
     def _plan(self) -> list[plan.Quota]:
         return plan.layerwise_plan(
-            self.model, self._targets, self.goal, self.distribution, self.sparsities
+            self.model, self._targets, self.goal, self.distribution, self.sparsities, self.unit
         )
 
 
@@ -251,7 +279,7 @@ class RandomPrune(_Prune):
         layers: str | Sequence[str] | None = None,
     ) -> None:
         super().__init__(
-            plan.Goal(sparsity, compression),
+            Goal(sparsity, compression),
             begin=begin,
             end=end,
             every=every,

@@ -56,7 +56,7 @@ class KeepZeros(keras.callbacks.Callback):
         model.make_train_function(force=True)
         self._watch = Watch(
             model,
-            sparsity=lambda: measure(model, self._targets).sparsity,
+            sparsities=self._sparsities,
             release=self._hold.release,
             finish=self._finish,
         )
@@ -83,9 +83,10 @@ class KeepZeros(keras.callbacks.Callback):
         """How many zeros the model has too few."""
         return max(0, self._kept - measure(self.model, self._targets).zeros)
 
-    def _asked(self) -> int:
-        """How many zeros the model should have."""
-        return self._kept
+    def _sparsities(self) -> tuple[float, float]:
+        """The sparsity at the moment, and that with the zeros it has too few."""
+        now = measure(self.model, self._targets).sparsity
+        return now, now + self._missing() / max(1, self._targets.size)
 
     def _why(self) -> str:
         return "Weights were put in their place after training, by another callback perhaps."
@@ -95,24 +96,21 @@ class KeepZeros(keras.callbacks.Callback):
         self.model.train_function = None  # the next fit is plain Keras again
         name = type(self).__name__
         now = measure(self.model, self._targets)
-        missing = self._missing()
-        size = max(1, self._targets.size)
-        asked = now.sparsity + missing / size
-        if missing:
+        sparsity, asked = self._sparsities()
+        if sparsity < asked:
             warnings.warn(
-                f"{name}: this fit ends with a sparsity of {now.sparsity:.4f}, less than the "
+                f"{name}: this fit ends with a sparsity of {sparsity:.4f}, less than the "
                 f"{asked:.4f} asked for. {self._why()}",
                 stacklevel=2,
             )
-        asked = self._asked() / size
-        for path, sparsity in self._watch.stale(asked).items():
+        for path, (saved, then) in self._watch.stale().items():
             warnings.warn(
-                f"{name}: {path} was saved with a sparsity of {sparsity:.4f}, less than the "
-                f"{asked:.4f} asked for: it holds an epoch from before pruning ended. Save the "
+                f"{name}: {path} was saved with a sparsity of {saved:.4f}, less than the "
+                f"{then:.4f} asked for: it holds an epoch from before pruning ended. Save the "
                 "model after fit, or choose the best epoch in a second fit with KeepZeros().",
                 stacklevel=2,
             )
-        if not missing:
+        if sparsity >= asked:
             layers = "" if self.layers is None else repr(self.layers)
             self._tell(
                 f"{now.zeros:,} of {self._targets.size:,} weights are zero: sparsity "

@@ -7,6 +7,7 @@ import keras
 
 from keras_l0.errors import invalid_argument
 from keras_l0.pruning import plan, scores
+from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.measure import Measure, measure
 from keras_l0.pruning.targets import Targets, find_targets
 
@@ -71,7 +72,7 @@ def prune(
 
     Source: the paper's GP, LP and RP (section 4.1).
     """
-    goal = plan.Goal(sparsity, compression)
+    goal = Goal(sparsity, compression)
     chosen = choose_score(method, score, seed)
     targets = find_targets(model, layers)
     plan.prune_to(make_plan(model, targets, goal, method), 1.0, chosen)
@@ -105,9 +106,7 @@ def choose_score(
     return scores.magnitude
 
 
-def make_plan(
-    model: keras.Model, targets: Targets, goal: plan.Goal, method: str
-) -> list[plan.Quota]:
+def make_plan(model: keras.Model, targets: Targets, goal: Goal, method: str) -> list[plan.Quota]:
     """How many zeros in which weights, by a method's rule."""
     if method == "layerwise":
         return plan.layerwise_plan(model, targets, goal)

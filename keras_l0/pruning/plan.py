@@ -1,78 +1,23 @@
-"""From 'how small?' to 'how many zeros in which layers?', and doing it."""
+"""From a goal to how many zeros in which layers, and doing it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
-from keras_l0.errors import invalid_argument, is_number
+from keras_l0.errors import invalid_argument
 from keras_l0.pruning import masks
-from keras_l0.pruning.scores import Array, Score
+from keras_l0.pruning.goals import Goal
+from keras_l0.pruning.scores import Array, Score, magnitude
 from keras_l0.pruning.targets import Targets, Weight, find_targets, matches
-
-
-@dataclass(frozen=True)
-class Goal:
-    """How small the network is to become; just one of the two is given.
-
-    Args:
-        sparsity: zeros over the weights chosen, in [0, 1).
-        compression: all parameters of the network over those left, ≥ 1.
-
-    Raises:
-        ValueError: if both, neither, or a value out of its range is given.
-    """
-
-    sparsity: float | None = None
-    compression: float | None = None
-
-    def __post_init__(self) -> None:
-        if (self.sparsity is None) == (self.compression is None):
-            raise invalid_argument(
-                "sparsity",
-                "just one of `sparsity` and `compression`",
-                self.sparsity,
-                f"And compression={self.compression!r}",
-            )
-        if self.sparsity is not None:
-            check_fraction("sparsity", self.sparsity)
-        if self.compression is not None and not (
-            is_number(self.compression) and 1 <= self.compression < math.inf
-        ):
-            raise invalid_argument("compression", "a finite float >= 1", self.compression)
-
-
-def layerwise_goal(
-    sparsity: float | None,
-    compression: float | None,
-    distribution: str,
-    sparsities: Mapping[str, float] | None,
-) -> Goal | None:
-    """The goal of layerwise pruning; ``None`` where ``sparsities`` says it all.
-
-    Raises:
-        ValueError: for arguments out of range, or that do not go together.
-    """
-    if distribution not in ("uniform", "erk"):
-        raise invalid_argument("distribution", '"uniform" or "erk"', distribution)
-    if sparsities is None:
-        return Goal(sparsity, compression)
-    if sparsity is not None or compression is not None or distribution != "uniform":
-        raise invalid_argument(
-            "sparsities", "None beside `sparsity`, `compression` or `distribution`", sparsities
-        )
-    if not isinstance(sparsities, Mapping) or not sparsities:
-        raise invalid_argument("sparsities", "a dict from pattern to sparsity", sparsities)
-    for pattern, value in sparsities.items():
-        check_fraction(f"sparsities[{pattern!r}]", value)
-    return None
+from keras_l0.pruning.units import SINGLE, Block, Unit
 
 
 @dataclass(frozen=True)
 class Quota:
-    """Weights that are ranked together, and how many of them are to be zero in the end.
+    """Weights that are ranked together, and how many units of them are to be zero in the end.
 
     ``counted`` zeros of these stand elsewhere, in weights that pruning leaves alone.
     """
@@ -80,16 +25,40 @@ class Quota:
     weights: list[Weight]
     zeros: float
     counted: int = 0
+    unit: Unit = SINGLE
 
     def count(self, share: float = 1.0) -> int:
-        """The number of zeros once ``share`` of the target is reached."""
+        """The number of units that are zero once ``share`` of the target is reached."""
         return max(0, round(share * self.zeros) - self.counted)
 
+    def gone(self, values: Sequence[Array], share: float, score: Score) -> list[masks.Mask]:
+        """Masks of the weights that are zero then, where ``values`` are what the weights hold."""
+        ranked = [self.unit.scores(scores) for scores in score(values)]
+        gone = masks.smallest(ranked, self.count(share))
+        return [self.unit.mask(mask, w.shape) for mask, w in zip(gone, values, strict=True)]
 
-def global_plan(model: keras.Model, targets: Targets, goal: Goal) -> list[Quota]:
-    """All weights ranked together."""
-    zeros, counted = _wanted(model, targets, goal)
-    return [Quota(targets.live, zeros, counted)]
+
+def global_plan(
+    model: keras.Model, targets: Targets, goal: Goal | None, unit: Unit = SINGLE
+) -> list[Quota]:
+    """All weights ranked together.
+
+    Args:
+        model: a built model.
+        targets: its prunable weights.
+        goal: how small; ``None`` for every unit, as with a pattern.
+        unit: what goes together.
+
+    Returns:
+        One quota.
+
+    Raises:
+        ValueError: if the goal cannot be reached.
+    """
+    zeros, counted = _wanted(model, targets, goal, unit)
+    if _by_reaching(goal, unit):
+        zeros, counted = _fewest([targets.live], unit, zeros - counted, lambda n: [n])[0], 0
+    return [Quota(targets.live, zeros, counted, unit)]
 
 
 def layerwise_plan(
@@ -98,16 +67,18 @@ def layerwise_plan(
     goal: Goal | None,
     distribution: str = "uniform",
     sparsities: Mapping[str, float] | None = None,
+    unit: Unit = SINGLE,
 ) -> list[Quota]:
     """Each layer's weights ranked by themselves.
 
     Args:
         model: a built model.
         targets: its prunable weights.
-        goal: how small; ``None`` with ``sparsities``.
+        goal: how small; ``None`` with ``sparsities``, or for every unit, as with a pattern.
         distribution: ``"uniform"``, one sparsity for all layers, or ``"erk"``.
         sparsities: instead, a sparsity for each layer by ``fnmatch`` patterns on its path or
             name; the first that matches counts, and a layer that none matches is left alone.
+        unit: what goes together; a sparsity is a share of these.
 
     Returns:
         A quota for each weight tensor.
@@ -117,19 +88,28 @@ def layerwise_plan(
     """
     live = targets.live
     if sparsities is not None:
-        return _given(targets, sparsities)
-    assert goal is not None, "a plan without sparsities has a goal"
-    zeros, counted = _wanted(model, targets, goal)
+        return _given(targets, sparsities, unit)
+    zeros, counted = _wanted(model, targets, goal, unit)
     wanted = max(0.0, zeros - counted)
-    sizes = [weight.size for weight in live]
-    if distribution == "erk":
-        shares = masks.erk_shares([tuple(weight.variable.shape) for weight in live], wanted)
+    shapes = [tuple(weight.variable.shape) for weight in live]
+    sizes = [unit.count(shape) for shape in shapes]
+
+    def shares(zeros: float) -> list[float]:
+        if distribution == "erk":
+            return masks.erk_shares(shapes, zeros, sizes)
+        return masks.uniform_shares(sizes, zeros)
+
+    sparsity = 1.0 if goal is None else goal.sparsity
+    counts: Sequence[float]
+    if _by_reaching(goal, unit):
+        counts = _fewest([[weight] for weight in live], unit, wanted, shares)
+    elif distribution == "erk" or sparsity is None:
+        counts = masks.apportion(shares(wanted), round(wanted))
+    elif unit is SINGLE or targets.frozen:
+        counts = shares(wanted)  # the literature's rule: each layer rounds by itself
     else:
-        shares = masks.uniform_shares(sizes, wanted)
-        if goal.sparsity is not None:  # the literature's rule: each layer rounds by itself
-            return [Quota([weight], share) for weight, share in zip(live, shares, strict=True)]
-    counts = masks.apportion(shares, round(wanted))
-    return [Quota([weight], count) for weight, count in zip(live, counts, strict=True)]
+        counts = [sparsity * size for size in sizes]  # likewise; a quotient may miss the half
+    return [Quota([weight], count, 0, unit) for weight, count in zip(live, counts, strict=True)]
 
 
 def prune_to(plan: Sequence[Quota], share: float, score: Score) -> None:
@@ -141,10 +121,7 @@ def prune_to(plan: Sequence[Quota], share: float, score: Score) -> None:
         ValueError: if a weight is NaN or infinite; then nothing is changed.
     """
     found = check_weights(plan)
-    masks_of = [
-        masks.smallest(score(values), quota.count(share))
-        for quota, values in zip(plan, found, strict=True)
-    ]
+    masks_of = [quota.gone(values, share, score) for quota, values in zip(plan, found, strict=True)]
     for quota, values, gone in zip(plan, found, masks_of, strict=True):
         for weight, w, mask in zip(quota.weights, values, gone, strict=True):
             if np.any(mask & (w != 0)):
@@ -164,9 +141,29 @@ def check_weights(plan: Sequence[Quota]) -> list[list[Array]]:
     return found
 
 
-def zeros_in(weights: Sequence[Weight]) -> int:
-    """The number of weights that are exactly zero."""
-    return sum(int(np.count_nonzero(weight.values() == 0)) for weight in weights)
+def missing(plan: Sequence[Quota]) -> int:
+    """How many weights, the smallest, would still have to go for every quota to be met.
+
+    A weight that is NaN counts as the largest: training is over when this is asked.
+    """
+    total = 0
+    for quota in plan:
+        short = max(0, quota.count() - zeros_in(quota.weights, quota.unit))
+        if short and quota.unit is not SINGLE:  # of single weights it is one for each
+            values = [np.abs(weight.values()) for weight in quota.weights]
+            values = [np.where(np.isnan(w), np.full((), np.inf, w.dtype), w) for w in values]
+            gone = quota.gone(values, 1.0, magnitude)
+            short = sum(
+                int(np.count_nonzero(w[mask])) for w, mask in zip(values, gone, strict=True)
+            )
+        total += short
+    return total
+
+
+def zeros_in(weights: Sequence[Weight], unit: Unit = SINGLE) -> int:
+    """The number of units that are exactly zero."""
+    found = [unit.scores(weight.values() != 0) for weight in weights]
+    return sum(scores.size - int(np.count_nonzero(scores)) for scores in found)
 
 
 def check_finite(weight: Weight, values: np.ndarray) -> None:
@@ -179,12 +176,6 @@ def check_finite(weight: Weight, values: np.ndarray) -> None:
             weight.path,
             f"{bad} of its {values.size} weights are NaN or infinite",
         )
-
-
-def check_fraction(argument: str, value: object) -> None:
-    """Raises a ``ValueError`` unless ``value`` is a number in [0, 1)."""
-    if not is_number(value) or not 0 <= value < 1:  # type: ignore[operator]
-        raise invalid_argument(argument, "a float in [0, 1)", value)
 
 
 def check_live(model: keras.Model, targets: Targets) -> None:
@@ -200,18 +191,26 @@ def check_live(model: keras.Model, targets: Targets) -> None:
         )
 
 
-def _wanted(model: keras.Model, targets: Targets, goal: Goal) -> tuple[float, int]:
-    """How many zeros are wanted, and how many of them stand outside the live weights."""
+def _wanted(
+    model: keras.Model, targets: Targets, goal: Goal | None, unit: Unit
+) -> tuple[float, int]:
+    """How many zeros are wanted, and how many of them stand outside the live weights.
+
+    They are units, but single weights where the goal is a compression.
+    """
     check_live(model, targets)
-    room = sum(weight.size for weight in targets.live)
+    units = _units(targets.live, unit)
+    if goal is None:
+        return units, 0
     if goal.sparsity is not None:
-        counted = zeros_in(targets.frozen)
-        zeros = goal.sparsity * targets.size
-        if round(zeros) - counted > room:
-            reachable = (room + counted) / targets.size
-            raise _out_of_reach("sparsity", goal.sparsity, reachable, targets)
+        counted = zeros_in(targets.frozen, unit)
+        total = units + _units(targets.frozen, unit)
+        zeros = goal.sparsity * total
+        if round(zeros) - counted > units:
+            raise _out_of_reach("sparsity", goal.sparsity, (units + counted) / total, targets)
         return zeros, counted
     assert goal.compression is not None, "a goal has one of the two"
+    room = _units(targets.live, SINGLE)
     live = {id(weight.variable) for weight in targets.live}
     others = [w for w in find_targets(model).weights if id(w.variable) not in live]
     counted = zeros_in(others)
@@ -227,6 +226,33 @@ def _wanted(model: keras.Model, targets: Targets, goal: Goal) -> tuple[float, in
     return zeros, counted
 
 
+def _units(weights: Sequence[Weight], unit: Unit) -> int:
+    return sum(unit.count(weight.variable.shape) for weight in weights)
+
+
+def _by_reaching(goal: Goal | None, unit: Unit) -> bool:
+    """Whether the number of units depends on which they are: blocks have zeros, or are cut."""
+    return goal is not None and goal.compression is not None and isinstance(unit, Block)
+
+
+def _fewest(
+    groups: Sequence[Sequence[Weight]],
+    unit: Unit,
+    zeros: float,
+    shares: Callable[[int], Sequence[float]],
+) -> list[int]:
+    """How many units of each group go, its smallest, until there are so many zeros in all."""
+    there, gains = 0, []
+    for group in groups:
+        values = [weight.values() for weight in group]
+        scores = np.concatenate([unit.scores(score).ravel() for score in magnitude(values)])
+        sizes = np.concatenate([unit.scores(w != 0).ravel() for w in values])
+        order = np.argsort(scores, kind="stable")
+        gains.append(np.concatenate([[0.0], np.cumsum(sizes[order])]))
+        there += zeros_in(group)
+    return masks.fewest(gains, zeros - there, shares)
+
+
 def _out_of_reach(argument: str, value: float, reachable: float, targets: Targets) -> ValueError:
     advice = "More layers than those named in `layers` would have to be pruned"
     if targets.frozen:
@@ -239,14 +265,15 @@ def _out_of_reach(argument: str, value: float, reachable: float, targets: Target
     )
 
 
-def _given(targets: Targets, sparsities: Mapping[str, float]) -> list[Quota]:
+def _given(targets: Targets, sparsities: Mapping[str, float], unit: Unit) -> list[Quota]:
     plan = []
     used: set[str] = set()
     for weight in targets.live:
         hits = [pattern for pattern in sparsities if matches(weight.lineage, pattern)]
         used.update(hits)
         if hits:
-            plan.append(Quota([weight], sparsities[hits[0]] * weight.size))
+            zeros = sparsities[hits[0]] * unit.count(weight.variable.shape)
+            plan.append(Quota([weight], zeros, unit=unit))
     for pattern in sparsities:
         if pattern not in used:
             raise invalid_argument(

@@ -22,7 +22,8 @@ class Watch:
 
     Args:
         model: the model that is fitted.
-        sparsity: gives its sparsity at the moment.
+        sparsities: gives its sparsity at the moment and the one that was asked for; the second
+            is more than the first just where zeros are missing.
         release: called when the ``fit`` is over or found to be broken off.
         finish: called once, after all other callbacks, if it was not broken off.
     """
@@ -30,15 +31,15 @@ class Watch:
     def __init__(
         self,
         model: keras.Model,
-        sparsity: Callable[[], float],
+        sparsities: Callable[[], tuple[float, float]],
         release: Callable[[], None],
         finish: Callable[[], None],
     ) -> None:
         self._model = model
-        self._sparsity = sparsity
+        self._sparsities = sparsities
         self._release = release
         self._finish = finish
-        self._saved: dict[str, float] = {}
+        self._saved: dict[str, tuple[float, float]] = {}
         watches = vars(model).setdefault(_WATCH, [])
         watches.append(self)
         if len(watches) == 1:
@@ -47,8 +48,8 @@ class Watch:
             vars(model)["make_train_function"] = _noticing(model, model.history)
             vars(model.history)["on_train_end"] = partial(_over, model, model.history)
 
-    def stale(self, sparsity: float) -> dict[str, float]:
-        """Files of this ``fit`` with less than ``sparsity``, and what they have.
+    def stale(self) -> dict[str, tuple[float, float]]:
+        """Files of this ``fit`` that are less sparse than was asked for, with both figures.
 
         Of files that differ in numbers alone, such as a checkpoint of each epoch, only the
         last counts.
@@ -57,7 +58,7 @@ class Watch:
         return {
             path: self._saved[path]
             for path in series.values()
-            if self._saved[path] < sparsity and Path(path).exists()
+            if self._saved[path][0] < self._saved[path][1] and Path(path).exists()
         }
 
 
@@ -102,7 +103,7 @@ def _noting(method: Callable[..., Any], watches: list[Watch]) -> Callable[..., A
         result = method(filepath, *args, **kwargs)
         for watch in watches:
             watch._saved.pop(str(filepath), None)
-            watch._saved[str(filepath)] = watch._sparsity()
+            watch._saved[str(filepath)] = watch._sparsities()
         return result
 
     return noting

@@ -11,6 +11,7 @@ import keras
 from keras_l0.data import check_compiled, evaluate
 from keras_l0.errors import invalid_argument
 from keras_l0.pruning import plan
+from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.measure import measure
 from keras_l0.pruning.once import choose_score, make_plan
 from keras_l0.pruning.scores import Array
@@ -163,7 +164,7 @@ def sweep(
     check_compiled(model)
     if not isinstance(compressions, Sequence) or isinstance(compressions, str):
         raise invalid_argument("compressions", "a list of numbers >= 1", compressions)
-    goals = [plan.Goal(compression=compression) for compression in compressions]
+    goals = [Goal(compression=compression) for compression in compressions]
     if not goals:
         raise invalid_argument("compressions", "at least one number >= 1", compressions)
     if by not in ("network", "layer"):
