@@ -15,7 +15,15 @@ import keras_l0
 HEAVY = ["tensorflow", "ai_edge_litert", "matplotlib", "sklearn"]
 NAMES = [
     *("GlobalPrune", "KeepZeros", "L2L0", "LayerwisePrune", "RandomPrune", "compress"),
-    *("export_tflite", "largest_alpha", "prune", "regularize", "scaling_factor", "summarize"),
+    *(
+        "explain_sparsity",
+        "export_tflite",
+        "largest_alpha",
+        "prune",
+        "regularize",
+        "scaling_factor",
+        "summarize",
+    ),
     *("sweep", "zero_attraction"),
 ]
 

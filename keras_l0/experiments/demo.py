@@ -35,8 +35,7 @@ class Recipe:
         learning_rate: of Adam.
         batch_size: examples a step.
         regularizer: the penalty.
-        power: the ramp's degree.
-        regrow: whether weights may grow back during the ramp.
+        scale: of the penalty, as in ``regularize``.
     """
 
     sparsity: float
@@ -46,8 +45,7 @@ class Recipe:
     learning_rate: float
     batch_size: int
     regularizer: L2L0
-    power: float = 3.0
-    regrow: bool = False
+    scale: str | None = None
 
 
 RECIPES = {
@@ -62,14 +60,13 @@ RECIPES = {
     ),
     "mnist": Recipe(
         sparsity=1 - 1 / 90.5,
-        train=10,
-        ramp=60,
+        train=20,
+        ramp=50,
         finetune=40,
         learning_rate=2e-3,
         batch_size=100,
-        regularizer=L2L0(l2=5e-5, l0=1e-5, beta=20),
-        power=6.0,
-        regrow=True,
+        regularizer=L2L0(l2=5e-5, l0=2e-5, beta=10),
+        scale="layer_size",
     ),
 }
 
@@ -104,7 +101,7 @@ def demo(name: str, out: Path, recipe: Recipe | None = None, verbose: str | int 
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
-    regularize(model, recipe.regularizer)
+    regularize(model, recipe.regularizer, scale=recipe.scale)
     _say(verbose, f"Training on {len(train[0]):,} images of {name} with {recipe.regularizer}")
     model.fit(
         *train,
@@ -125,8 +122,6 @@ def demo(name: str, out: Path, recipe: Recipe | None = None, verbose: str | int 
         warmup=0,
         ramp=recipe.ramp,
         finetune=recipe.finetune,
-        power=recipe.power,
-        regrow=recipe.regrow,
         batch_size=recipe.batch_size,
         callbacks=[_schedule(recipe)],
         verbose=verbose,
