@@ -61,8 +61,8 @@ RECIPES = {
     "mnist": Recipe(
         sparsity=1 - 1 / 90.5,
         train=20,
-        ramp=50,
-        finetune=40,
+        ramp=70,
+        finetune=50,
         learning_rate=2e-3,
         batch_size=100,
         regularizer=L2L0(l2=5e-5, l0=2e-5, beta=10),

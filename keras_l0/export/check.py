@@ -102,7 +102,8 @@ def run_folder(folder: Path, *options: str) -> dict[str, Any]:
     """
     out = folder / "measured.json"
     done = subprocess.run(
-        [sys.executable, runner.__file__, str(folder), "--out", str(out), *options],
+        # -P: the modules beside the script are not what it imports.
+        [sys.executable, "-P", runner.__file__, str(folder), "--out", str(out), *options],
         capture_output=True,
         text=True,
         check=False,
