@@ -121,14 +121,20 @@ def export(options: argparse.Namespace) -> None:
     path = _existing(options.model, "MODEL")
     check_target(options.out, "OUT")
     model = _load_model(path)
-    check = None
+    check, calibration = None, None
+    if options.check is None and options.quantize == "int8":
+        raise invalid_argument(
+            "check",
+            "DATA with --quantize int8",
+            None,
+            "Ranges are taken from its training examples",
+        )
     if options.check is not None:
         data = _load_data(options.check, model, None, options.raw)
         check = (data.x_test, data.y_test)
-    calibration = None
-    if options.quantize in ("int8", "auto") and options.check is not None:
         # The training data are what ranges are to be taken from; the test data are held against.
-        calibration = (data.x_train, data.y_train)
+        if options.quantize in ("int8", "auto"):
+            calibration = (data.x_train, data.y_train)
     report = export_tflite(
         model,
         options.out,

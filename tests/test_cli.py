@@ -119,6 +119,10 @@ def test_a_folder_of_images_is_data(tmp_path: Path) -> None:
         (["summary", "broken.keras"], "argument `MODEL`. Expected a whole .keras file"),
         (["frobnicate"], "invalid choice: 'frobnicate'"),
         (["compress", "model.keras"], "the following arguments are required"),
+        (["export", "model.keras", "m.tflite", "--quantize", "int8"], "DATA with --quantize int8"),
+        (["export", "model.keras", "m.tflite", "--timings", "none"], "`timings`. Expected a file"),
+        (["bench", "none.tflite"], "`paths`. Expected an existing .tflite file"),
+        (["bench", "broken.keras"], "It is no TFLite flatbuffer"),
     ],
 )
 def test_an_error_is_one_line_and_status_2(
