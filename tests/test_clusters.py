@@ -11,9 +11,11 @@ pytest.importorskip("tensorflow", reason="exporting needs TensorFlow")
 pytest.importorskip("ai_edge_litert", reason="exporting needs LiteRT")
 
 from keras_l0.export import check, flatfile
-from keras_l0.export.clusters import cluster, disarm, entries
+from keras_l0.export.clusters import cluster, disarm, entries, would_crash
 from keras_l0.export.convert import dense_files
+from keras_l0.export.rewrites import widened
 from keras_l0.export.samples import read_inputs
+from keras_l0.export.sparse import sparse_file
 
 pytestmark = pytest.mark.skipif(
     keras.config.backend() != "tensorflow",
@@ -106,3 +108,21 @@ def test_a_branch_to_an_output_breaks_a_cluster() -> None:
 @pytest.mark.parametrize("model", [stack(point(), entry="same"), stack(point(), size=33)])
 def test_a_network_without_an_entry_has_no_cluster(model: keras.Model) -> None:
     assert reasons(model) == []
+
+
+def test_int8_weights_beside_densify_and_a_mean_are_refused() -> None:
+    """Dynamic-range weights as they are, and the same widened to float32."""
+    model = stack(point())
+    for layer in model.layers:
+        if hasattr(layer, "kernel"):
+            kernel = keras.ops.convert_to_numpy(layer.kernel).copy()
+            kernel[np.random.default_rng(0).random(kernel.shape) < 0.9] = 0
+            layer.kernel.assign(kernel)
+    more = [layers.Dense(600), layers.Dense(5)]
+    model = keras.Sequential([keras.Input((32, 32, 3)), *model.layers, *more])
+    inputs, _ = read_inputs(model, None)
+    content = dense_files(model, inputs, ["dynamic"])["dynamic"]
+    assert isinstance(content, bytes)
+    assert not would_crash(content)
+    assert would_crash(sparse_file(content)[0])
+    assert not would_crash(sparse_file(widened(content))[0])

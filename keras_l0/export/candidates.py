@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from keras_l0.export.clusters import disarm
+from keras_l0.export.clusters import disarm, would_crash
 from keras_l0.export.convert import PER_TENSOR
 from keras_l0.export.rewrites import convolved, widened
 from keras_l0.export.sparse import SparseTensor, sparse_file
@@ -64,7 +64,7 @@ def candidates(dense: Mapping[str, bytes], optimize_for: str) -> list[Candidate]
             packed, tensors = sparse_file(ready, prefer)
             packed, taken_apart = disarm(packed)
             name = f"{setting}-sparse" if prefer == "size" else f"{setting}-fast-{prefer}"
-            if tensors:
+            if tensors and not would_crash(packed):
                 notes = tuple(
                     f"No sparse convolutions on ARM, where they would go wrong: {why}."
                     for why in taken_apart

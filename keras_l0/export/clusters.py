@@ -108,6 +108,31 @@ def disarm(content: bytes) -> tuple[bytes, list[str]]:
     return (flatfile.write(model) if reasons else content), reasons
 
 
+def would_crash(content: bytes) -> bool:
+    """Whether the delegate would crash on ARM as it counts the zeros of int8 weights.
+
+    Where a file has a ``DENSIFY`` and a float32 ``MEAN``, it counts the zeros of every fully
+    connected operator and 1x1 convolution, and reads int8 ones as it cannot.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = flatfile.read(content)
+    for graph in model.subgraphs:
+        names = [flatfile.operator_name(model, op) for op in graph.operators]
+        exits = any(
+            name == "MEAN" and _is_float(graph, op.outputs[0])
+            for name, op in zip(names, graph.operators, strict=True)
+        )
+        int8 = any(
+            name in ("FULLY_CONNECTED", "CONV_2D")
+            and graph.tensors[op.inputs[1]].type == schema.TensorType.INT8
+            for name, op in zip(names, graph.operators, strict=True)
+        )
+        if "DENSIFY" in names and exits and int8:
+            return True
+    return False
+
+
 def _is_entry(model: Any, graph: Any, op: Any) -> bool:
     if flatfile.operator_name(model, op) != "CONV_2D" or not _is_float(graph, op.outputs[0]):
         return False
