@@ -36,6 +36,8 @@ class Recipe:
         batch_size: examples a step.
         regularizer: the penalty.
         scale: of the penalty, as in ``regularize``.
+        power: the ramp's degree.
+        regrow: whether weights may grow back during the ramp.
     """
 
     sparsity: float
@@ -46,6 +48,8 @@ class Recipe:
     batch_size: int
     regularizer: L2L0
     scale: str | None = None
+    power: float = 3.0
+    regrow: bool = False
 
 
 RECIPES = {
@@ -60,13 +64,15 @@ RECIPES = {
     ),
     "mnist": Recipe(
         sparsity=1 - 1 / 90.5,
-        train=20,
-        ramp=70,
-        finetune=50,
+        train=10,
+        ramp=60,
+        finetune=40,
         learning_rate=2e-3,
         batch_size=100,
         regularizer=L2L0(l2=5e-5, l0=2e-5, beta=10),
         scale="layer_size",
+        power=6.0,
+        regrow=True,
     ),
 }
 
@@ -122,6 +128,8 @@ def demo(name: str, out: Path, recipe: Recipe | None = None, verbose: str | int 
         warmup=0,
         ramp=recipe.ramp,
         finetune=recipe.finetune,
+        power=recipe.power,
+        regrow=recipe.regrow,
         batch_size=recipe.batch_size,
         callbacks=[_schedule(recipe)],
         verbose=verbose,
