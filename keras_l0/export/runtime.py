@@ -26,22 +26,29 @@ SPARSE_FULLY_CONNECTED = 8
 can read them; any other it takes for dense."""
 
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
+_DENSIFIED = frozenset({DENSIFY})
+_WIDENED = dict.fromkeys(("FULLY_CONNECTED", *_CONVOLUTIONS, "BATCH_MATMUL", "ADD"), _DENSIFIED)
 
 TAKES: dict[str, dict[str, frozenset[str]]] = {
     # Computed with as they are. What is not named takes DENSIFY.
     "float32": {"FULLY_CONNECTED": frozenset({DENSIFY, ROWS, BLOCKS})},
-    # Widened to float32 by DEQUANTIZE when the file is loaded. Of an embedding (GATHER) the
-    # default delegate takes the DENSIFY and leaves the DEQUANTIZE behind, which then reads
-    # memory that was never written.
-    "float16": {op: frozenset({DENSIFY}) for op in ("FULLY_CONNECTED", *_CONVOLUTIONS)},
-    "int8 to float32": {op: frozenset({DENSIFY}) for op in ("FULLY_CONNECTED", *_CONVOLUTIONS)},
-    # Multiplied with int8. A fully connected operator reads a buffer that DENSIFY leaves empty.
-    "int8": {op: frozenset({DENSIFY}) for op in ("CONV_2D", "DEPTHWISE_CONV_2D")},
+    # Widened to float32 by DEQUANTIZE when the file is loaded. In front of an operator that the
+    # default delegate leaves to the runtime, such as an embedding (GATHER), it takes the DENSIFY
+    # and leaves the DEQUANTIZE behind, which then reads memory that was never written.
+    "float16": _WIDENED,
+    "int8 to float32": _WIDENED,
+    # Multiplied with a float32 input that is quantized to int8 for it.
+    "int8 in float32": {"FULLY_CONNECTED": frozenset({BLOCKS}), "DEPTHWISE_CONV_2D": _DENSIFIED},
+    # Multiplied with int8. In front of a FullyConnected the default delegate refuses DENSIFY.
+    "int8": {
+        "FULLY_CONNECTED": frozenset({BLOCKS}),
+        **dict.fromkeys((*_CONVOLUTIONS, "BATCH_MATMUL", "GATHER", "ADD"), _DENSIFIED),
+    },
 }
 """For each kind of weights and each operator that reads them, the forms that run and are right,
 with the default delegate and without any."""
 
-_ANY_OPERATOR = {"float32": frozenset({DENSIFY})}
+_ANY_OPERATOR = {"float32": _DENSIFIED}
 
 
 @dataclass(frozen=True)
@@ -90,4 +97,6 @@ def reading(model: Any, graph: Any, tensor: int) -> Reading:
         found = [op for output in outputs for op in flatfile.readers(graph, output)]
     elif kind == "float16":
         return Reading("", frozenset())
+    elif kind == "int8" and any(graph.tensors[op.outputs[0]].type == kinds.FLOAT32 for op in found):
+        kind = "int8 in float32"
     return Reading(kind, frozenset(flatfile.operator_name(model, op) for op in found), is_matrix)
