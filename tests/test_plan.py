@@ -546,3 +546,12 @@ def test_weights_that_are_nan_can_be_missing(unit: Unit) -> None:
     model = holders([np.full((8, 2), np.nan)])
     goal = None if isinstance(unit, Pattern) else Goal(0.5)
     assert missing(global_plan(model, find_targets(model), goal, unit)) == 8
+
+
+def test_a_layer_rounds_its_own_share_and_no_quotient() -> None:
+    """0.1 · 45 is a half, which rounds to even; by way of the sum of all it would be above."""
+    model = keras.Sequential(
+        [keras.Input((45,)), keras.layers.Dense(1), keras.layers.Dense(8, use_bias=False)]
+    )
+    plan = layerwise_plan(model, find_targets(model), Goal(sparsity=0.1))
+    assert [quota.count() for quota in plan] == [round(0.1 * 45), round(0.1 * 8)] == [4, 1]

@@ -105,7 +105,7 @@ def layerwise_plan(
         counts = _fewest([[weight] for weight in live], unit, wanted, shares)
     elif distribution == "erk" or sparsity is None:
         counts = masks.apportion(shares(wanted), round(wanted))
-    elif unit is SINGLE or targets.frozen:
+    elif targets.frozen:
         counts = shares(wanted)  # the literature's rule: each layer rounds by itself
     else:
         counts = [sparsity * size for size in sizes]  # likewise; a quotient may miss the half
