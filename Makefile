@@ -1,23 +1,30 @@
 PYTHON ?= python3
 TORCH ?= torch
 PYTEST ?= .venv/bin/python -m pytest -n 2
+# What takes no minutes and needs no other processor.
+QUICK = -m "not slow and not arm"
 
-.PHONY: demo test test-torch test-slow lint clean
+.PHONY: demo test test-torch test-slow test-arm lint clean
 
 demo: .venv/demo
 	KERAS_BACKEND=tensorflow .venv/bin/keras-l0 demo
 
 test: .venv/dev
-	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow"
-	KERAS_BACKEND=jax $(PYTEST) -m "not slow"
+	KERAS_BACKEND=tensorflow $(PYTEST) $(QUICK)
+	KERAS_BACKEND=jax $(PYTEST) $(QUICK)
 
 # Two workers whose PyTorch takes every core wait for each other's threads without end.
 test-torch: .venv/torch
-	OMP_NUM_THREADS=1 KERAS_BACKEND=torch $(PYTEST) -m "not slow"
+	OMP_NUM_THREADS=1 KERAS_BACKEND=torch $(PYTEST) $(QUICK)
 
 test-slow: .venv/dev
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow
 	KERAS_BACKEND=jax $(PYTEST) -m slow
+
+# The emulated system is made from packages the first time.
+test-arm: .venv/dev
+	PYTHON=.venv/bin/python tests/arm/setup.sh .arm
+	KERAS_BACKEND=tensorflow $(PYTEST) -m arm tests/arm
 
 lint: .venv/dev
 	.venv/bin/ruff check .
@@ -25,7 +32,7 @@ lint: .venv/dev
 	.venv/bin/mypy
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .arm
 
 # Each mark is newer than what it was installed from, so that an edit installs anew.
 .venv/bin/python:

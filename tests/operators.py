@@ -187,7 +187,7 @@ def _weights(model: Any, graph: Any, kind: str, one: _Operator) -> int:
     rng = np.random.default_rng(0)
     blocks = rng.random((*one.weights[:-1], one.weights[-1] // 16)) < 0.25
     kept = np.repeat(blocks, 16, axis=-1) & (rng.random(one.weights) < 0.5)
-    whole = kept * rng.integers(-127, 128, one.weights)
+    whole: NDArray[Any] = kept * rng.integers(-127, 128, one.weights)
     dtype = {"float32": np.float32, "float16": np.float16}.get(kind, np.int8)
     scales = None
     if dtype is np.int8:
