@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from emulation import PROCESSOR, ROOT, OnArm, run_on_arm
 
+from arm.emulation import PROCESSOR, ROOT, OnArm, run_on_arm
 from keras_l0.text import table
 
 # Runs on the other processor only.

@@ -14,8 +14,10 @@ pytest.importorskip("ai_edge_litert", reason="exporting needs LiteRT")
 if keras.config.backend() != "tensorflow":
     pytest.skip("what it covers does not depend on the backend", allow_module_level=True)
 
-from emulation import OnArm
-from models import (
+from operators import PAIRS, forms_taken, in_form, one_operator_file, samples, tolerance
+
+from arm.emulation import OnArm
+from arm.models import (
     NETWORKS,
     ONE_LAYER,
     Build,
@@ -28,8 +30,6 @@ from models import (
     point,
     with_a_second_output,
 )
-from operators import PAIRS, forms_taken, in_form, one_operator_file, samples, tolerance
-
 from keras_l0 import export_tflite, prune
 from keras_l0.export.figures import ExportReport
 from keras_l0.export.sparse import sparse_file
