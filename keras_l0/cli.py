@@ -16,7 +16,14 @@ from keras_l0.experiments import datasets
 from keras_l0.experiments.demo import RECIPES
 from keras_l0.experiments.demo import demo as run_demo
 from keras_l0.export.bench import bench as run_bench
-from keras_l0.export.tflite import OBJECTIVES, QUANTIZE, TARGETS, check_export, export_tflite
+from keras_l0.export.tflite import (
+    CALIBRATED,
+    OBJECTIVES,
+    QUANTIZE,
+    TARGETS,
+    check_export,
+    export_tflite,
+)
 from keras_l0.files import check_folder, check_target, replacing, write_text
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.targets import check_built
@@ -95,7 +102,7 @@ def compress(options: argparse.Namespace) -> None:
         out / "model.tflite",
         quantize=options.quantize,
         optimize_for=options.optimize_for,
-        calibration=train if options.quantize in ("int8", "auto") else None,
+        calibration=train if options.quantize in CALIBRATED else None,
         check_data=validation,
     )
     report = replace(result.report, export=exported)
@@ -133,7 +140,7 @@ def export(options: argparse.Namespace) -> None:
         data = _load_data(options.check, model, None, options.raw)
         check = (data.x_test, data.y_test)
         # The training data are what ranges are to be taken from; the test data are held against.
-        if options.quantize in ("int8", "auto"):
+        if options.quantize in CALIBRATED:
             calibration = (data.x_train, data.y_train)
     report = export_tflite(
         model,

@@ -1,6 +1,7 @@
 """One form for every error: argument, expected, received, what to do."""
 
 import numbers
+from collections.abc import Sequence
 
 
 def invalid_argument(
@@ -29,6 +30,18 @@ Received: sparsity=1.5
         f"Received: {argument}={received!r}"
     )
     return ValueError(f"{text}. {advice.rstrip('.')}." if advice else text)
+
+
+def one_of(choices: Sequence[str]) -> str:
+    """What would have been accepted, of several texts.
+
+    Example:
+
+    >>> one_of(["size", "download", "latency"])
+    '"size", "download" or "latency"'
+    """
+    *others, last = (f'"{choice}"' for choice in choices)
+    return f"{', '.join(others)} or {last}"
 
 
 def is_number(value: object) -> bool:

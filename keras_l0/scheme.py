@@ -15,7 +15,7 @@ from keras.regularizers import Regularizer
 from keras_l0.attach import regularize
 from keras_l0.data import check_compiled, evaluate, unpack
 from keras_l0.errors import invalid_argument, is_whole
-from keras_l0.export.tflite import ExportReport, check_export, export_tflite
+from keras_l0.export.tflite import CALIBRATED, ExportReport, check_export, export_tflite
 from keras_l0.pruning import plan
 from keras_l0.pruning.callbacks import GlobalPrune, LayerwisePrune, RandomPrune
 from keras_l0.pruning.goals import Goal
@@ -262,7 +262,7 @@ def compress(
                 export,
                 quantize=quantize,
                 optimize_for=optimize_for,
-                calibration=train if quantize in ("int8", "auto") else None,
+                calibration=train if quantize in CALIBRATED else None,
                 check_data=validation,
             )
         except (RuntimeError, ValueError) as error:  # not a reason to lose what was trained

@@ -407,8 +407,8 @@ def test_the_report_is_ready_for_json_and_for_reading(tmp_path: Path) -> None:
     [
         (
             {"quantize": "int4"},
-            'Invalid value for argument `quantize`. Expected None or one of "float16", "dynamic", '
-            '"int8", "auto". Received: quantize=\'int4\'',
+            'Invalid value for argument `quantize`. Expected None, "float16", "dynamic", '
+            '"int8" or "auto". Received: quantize=\'int4\'',
         ),
         (
             {"tolerance": 0.0},

@@ -8,7 +8,15 @@ import keras
 import numpy as np
 import pytest
 
-from keras_l0.experiments.networks import lenet_5_caffe, lenet_300_100
+from keras_l0.experiments.networks import (
+    attention_classifier,
+    lenet_5_caffe,
+    lenet_300_100,
+    lstm_classifier,
+    mobile_stack,
+    resnet_20,
+)
+from keras_l0.pruning.targets import find_targets
 
 
 def shapes(model: keras.Model) -> dict[str, tuple[int, ...]]:
@@ -56,8 +64,35 @@ def test_images_are_flattened_in_front_of_the_dense_layers() -> None:
     assert model.output_shape == (None, 3)
 
 
+def test_resnet_20_has_the_papers_parameters() -> None:
+    """About 274 thousand in 22 layers, the shortcuts' two among them."""
+    model = resnet_20()
+    assert model.count_params() == 274_442
+    kernels = [layer for layer in model.layers if hasattr(layer, "kernel")]
+    assert len(kernels) == 22
+    assert sum(int(np.prod(layer.kernel.shape)) for layer in kernels) == 270_896
+
+
+def test_a_mobile_stack_pads_to_the_same_effect_in_both_ways() -> None:
+    explicit, same = mobile_stack((32, 32, 3)), mobile_stack((32, 32, 3), padding="same")
+    same.set_weights(explicit.get_weights())
+    x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_allclose(explicit(x), same(x), atol=1e-6)
+    names = [type(layer).__name__ for layer in same.layers]
+    assert names.count("ZeroPadding2D") == 3
+    assert names.count("DepthwiseConv2D") == 9
+
+
 @pytest.mark.parametrize(
-    ("network", "shape"), [(lenet_300_100, (64,)), (lenet_5_caffe, (16, 16, 2))]
+    ("network", "shape"),
+    [
+        (lenet_300_100, (64,)),
+        (lenet_5_caffe, (16, 16, 2)),
+        (resnet_20, (12, 12, 2)),
+        (mobile_stack, (16, 16, 3)),
+        (lstm_classifier, (5, 3)),
+        (attention_classifier, (5, 3)),
+    ],
 )
 def test_outputs_are_probabilities(
     network: Callable[..., keras.Model], shape: tuple[int, ...]
@@ -73,15 +108,23 @@ def test_outputs_are_float32_under_mixed_precision() -> None:
     assert [layer.compute_dtype for layer in model.layers] == ["bfloat16", "float32"]
 
 
-@pytest.mark.parametrize("network", [lenet_300_100, lenet_5_caffe])
-def test_the_regularizer_reaches_every_kernel_and_no_bias(
+@pytest.mark.parametrize(
+    "network",
+    [
+        lenet_300_100,
+        lenet_5_caffe,
+        resnet_20,
+        mobile_stack,
+        lstm_classifier,
+        attention_classifier,
+    ],
+)
+def test_the_regularizer_reaches_every_kernel_and_no_other_weight(
     network: Callable[..., keras.Model],
 ) -> None:
-    regularizer = keras.regularizers.L1(0.1)
-    model = network(kernel_regularizer=regularizer)
-    layers = [layer for layer in model.layers if layer.weights]
-    assert all(layer.kernel_regularizer is regularizer for layer in layers)
-    assert all(layer.bias_regularizer is None for layer in layers)
+    model = network(kernel_regularizer=keras.regularizers.L1(0.1))
+    penalized = {weight.path for weight in model.weights if weight.regularizer is not None}
+    assert penalized == {weight.path for weight in find_targets(model).weights}
 
 
 def test_numpys_integers_are_integers() -> None:
@@ -126,6 +169,35 @@ def test_numpys_integers_are_integers() -> None:
             {"classes": True},
             "Invalid value for argument `classes`. Expected a positive integer. "
             "Received: classes=True",
+        ),
+        (
+            resnet_20,
+            {"input_shape": (32, 32)},
+            "Invalid value for argument `input_shape`. Expected 3 positive integers. "
+            "Received: input_shape=(32, 32)",
+        ),
+        (
+            mobile_stack,
+            {"padding": "valid"},
+            'Invalid value for argument `padding`. Expected "explicit" or "same". '
+            "Received: padding='valid'",
+        ),
+        (
+            mobile_stack,
+            {"widths": [(64, 0)]},
+            "Invalid value for argument `widths`. Expected a positive integer. "
+            "Received: widths=[64, 0]",
+        ),
+        (
+            lstm_classifier,
+            {"units": 1.5},
+            "Invalid value for argument `units`. Expected a positive integer. Received: units=1.5",
+        ),
+        (
+            attention_classifier,
+            {"heads": 3},
+            "Invalid value for argument `width`. Expected a multiple of 3 heads. "
+            "Received: width=64",
         ),
     ],
 )

@@ -1,10 +1,13 @@
 """The files that a model could become, of each kind of weights."""
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from keras_l0.export.clusters import disarm, would_crash
 from keras_l0.export.convert import PER_TENSOR
+from keras_l0.export.cost import PROCESSORS, arm_instructions
 from keras_l0.export.rewrites import convolved, widened
 from keras_l0.export.sparse import SparseTensor, sparse_file
 
@@ -33,6 +36,16 @@ class Candidate:
     same_as: str | None = None
     notes: tuple[str, ...] = ()
 
+    @cached_property
+    def gzip_bytes(self) -> int:
+        """Its size after zlib at level 9."""
+        return len(zlib.compress(self.content, 9))
+
+    @cached_property
+    def arm_instructions(self) -> float:
+        """That an invocation executes on a phone, estimated."""
+        return arm_instructions(self.content)
+
 
 def settings_of(kind: str) -> tuple[str, ...]:
     """What a model is to be converted with for this kind."""
@@ -54,14 +67,12 @@ def candidates(dense: Mapping[str, bytes], optimize_for: str) -> list[Candidate]
         kind = setting.removesuffix(PER_TENSOR)
         first = Candidate(f"{setting}-dense", kind, content)
         found.setdefault(content, first)
-        ready = {"dynamic": widened, "int8": convolved}.get(kind, bytes)(content)
+        rewritten = {"dynamic": widened, "int8": convolved}.get(kind, bytes)(content)
         # A widened file computes in float32 what the dense one computes in int8.
         same_as = None if kind == "dynamic" else first.name
-        ways = (
-            ("size", "arm", "x86") if (optimize_for, kind) == ("latency", "float32") else ("size",)
-        )
+        ways = ("size", *PROCESSORS) if optimize_for == "latency" else ("size",)
         for prefer in ways:
-            packed, tensors = sparse_file(ready, prefer)
+            packed, tensors = sparse_file(rewritten if prefer == "size" else content, prefer)
             packed, taken_apart = disarm(packed)
             name = f"{setting}-sparse" if prefer == "size" else f"{setting}-fast-{prefer}"
             if tensors and not would_crash(packed):

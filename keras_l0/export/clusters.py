@@ -11,6 +11,7 @@ The conditions are those of XNNPACK's ``xnn_check_nchw_compatibility`` and
 ``xnn_subgraph_rewrite_for_nchw`` (``src/subgraph.c``), narrowed to what is sure to fit.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from keras_l0.export import flatfile
 
 # More of a cluster's 1x1 weights than this are zeros, or its kernels stay dense.
-SPARSE_FROM = 2 / 3
+_SPARSE_FROM = 2 / 3
 
 _ELEMENTWISE = ("RELU", "RELU6", "HARD_SWISH", "LOGISTIC")
 # What the delegate does not count to a cluster behind its exit. A 1x1 convolution there joins it,
@@ -74,6 +75,35 @@ def cluster(model: Any, graph: Any, entry: Any) -> tuple[list[Any], str]:
     return members, ""
 
 
+def sparse_convolutions(model: Any, graph: Any) -> dict[int, str]:
+    """The convolutions behind an entry, by identity, with why they have no sparse kernels.
+
+    Args:
+        model: of which the graph is.
+        graph: with the convolutions.
+
+    Returns:
+        For each an empty text if the delegate computes with its zeros, else the reason.
+    """
+    found: dict[int, str] = {}
+    densify = any(flatfile.operator_name(model, op) == "DENSIFY" for op in graph.operators)
+    for entry in entries(model, graph):
+        members, reason = cluster(model, graph, entry)
+        inner = [op for op in members[1:] if flatfile.operator_name(model, op) == "CONV_2D"]
+        weights = [flatfile.constant_behind(model, graph, int(op.inputs[1])) for op in inner]
+        stored = [(w, flatfile.stored_values(model, w)) for w in weights if w is not None]
+        size = sum(math.prod(map(int, w.shape)) for w, _ in stored)
+        zeros = 1 - sum(np.count_nonzero(values) for _, values in stored) / max(size, 1)
+        if reason:
+            reason = f"its cluster of convolutions is broken: {reason}"
+        elif not densify:
+            reason = "no constant of the file is stored sparse, for which the runtime looks first"
+        elif zeros <= _SPARSE_FROM:
+            reason = f"{zeros:.1%} zeros in its cluster: more than 2/3 are needed"
+        found |= {id(op): reason for op in inner}
+    return found
+
+
 def disarm(content: bytes) -> tuple[bytes, list[str]]:
     """The file such that the delegate leaves alone each cluster that it would get wrong.
 
@@ -114,8 +144,6 @@ def would_crash(content: bytes) -> bool:
     Where a file has a ``DENSIFY`` and a float32 ``MEAN``, it counts the zeros of every fully
     connected operator and 1x1 convolution, and reads int8 ones as it cannot.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
     model = flatfile.read(content)
     for graph in model.subgraphs:
         names = [flatfile.operator_name(model, op) for op in graph.operators]
@@ -125,7 +153,7 @@ def would_crash(content: bytes) -> bool:
         )
         int8 = any(
             name in ("FULLY_CONNECTED", "CONV_2D")
-            and graph.tensors[op.inputs[1]].type == schema.TensorType.INT8
+            and flatfile.type_name(graph.tensors[op.inputs[1]]) == "int8"
             for name, op in zip(names, graph.operators, strict=True)
         )
         if "DENSIFY" in names and exits and int8:
@@ -242,10 +270,8 @@ def _after_padding(model: Any, graph: Any, op: Any) -> Any:
 def _moving_inputs(model: Any, graph: Any, op: Any) -> list[int]:
     """The inputs that are no constants, a folded padding's own input in its stead."""
     found = []
-    constant = _constant_outputs(model, graph)
-    for t in op.inputs:
-        t = int(t)
-        if t < 0 or flatfile.has_data(model, graph.tensors[t]) or t in constant:
+    for t in map(int, op.inputs):
+        if t < 0 or flatfile.constant_behind(model, graph, t) is not None:
             continue
         source = next((o for o in graph.operators if t in o.outputs), None)
         if source is not None and flatfile.operator_name(model, source) == "PAD":
@@ -254,18 +280,5 @@ def _moving_inputs(model: Any, graph: Any, op: Any) -> list[int]:
     return found
 
 
-def _constant_outputs(model: Any, graph: Any) -> set[int]:
-    """What ``DENSIFY`` and ``DEQUANTIZE`` make of constants."""
-    found: set[int] = set()
-    for op in graph.operators:
-        if flatfile.operator_name(model, op) in ("DENSIFY", "DEQUANTIZE"):
-            source = int(op.inputs[0])
-            if flatfile.has_data(model, graph.tensors[source]) or source in found:
-                found.add(int(op.outputs[0]))
-    return found
-
-
 def _is_float(graph: Any, tensor: int) -> bool:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return bool(graph.tensors[tensor].type == schema.TensorType.FLOAT32)
+    return flatfile.type_name(graph.tensors[tensor]) == "float32"

@@ -25,16 +25,6 @@ from keras_l0.export.samples import Arrays, ModelInputs
 PER_TENSOR = "-per-tensor"
 """After the name of a setting: one scale for each tensor, where a channel's own costs 12 bytes."""
 
-SETTINGS = (
-    "float32",
-    "float16",
-    "dynamic",
-    f"dynamic{PER_TENSOR}",
-    "int8",
-    f"int8{PER_TENSOR}",
-)
-"""What a model can be converted with."""
-
 _NOT_LOADED = 3
 _MODEL, _TASK, _CALIBRATION, _REASONS = "m.keras", "task.json", "calibration.npz", "reasons.json"
 # Before the reason, among whatever else the other process prints.
@@ -86,7 +76,8 @@ def dense_files(
     Args:
         model: a built model, on any backend.
         inputs: its inputs.
-        settings: of ``SETTINGS``.
+        settings: of "float32", "float16", "dynamic" and "int8", the last two also with
+            ``PER_TENSOR`` behind.
         calibration: for ``int8``: batches with an array for each input.
 
     Returns:

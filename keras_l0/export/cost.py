@@ -1,9 +1,11 @@
-"""What a file costs on a phone's processor, where it cannot be run: instructions, estimated.
+"""What a file costs on a processor where it cannot be run: instructions on a phone, estimated.
 
-The figures were counted in LiteRT 2.3's build for 64-bit ARM under emulation of a Cortex-A76
-(``make test-arm`` counts them anew): instructions executed for one multiplication by a weight,
-in layers of 512 x 1024, of 3x3 filters over 64 channels of 16 x 16, of 3x3 depthwise filters over
-128 channels of 32 x 32, and of 1x1 filters over 256 channels of 16 x 16 with 90 % zeros.
+The figures of ARM were counted in LiteRT 2.3's build for 64-bit ARM under emulation of a
+Cortex-A76 (``make test-arm`` holds them against what is executed): instructions for one
+multiplication by a weight, in fully connected layers of 128 x 1024 to 2048 x 256 with 80 to 99 %
+zeros, in 3x3 filters over 64 channels of 16 x 16, in 3x3 depthwise filters over 128 channels of
+32 x 32, and in 1x1 filters over 256 channels of 16 x 16 with 90 % zeros, one by one; zeros in
+pairs of outputs take fewer. Those of x86 were timed in the same fully connected layers.
 """
 
 import math
@@ -12,13 +14,65 @@ from typing import Any
 import numpy as np
 
 from keras_l0.export import flatfile
-from keras_l0.export.clusters import SPARSE_FROM, cluster, entries
+from keras_l0.export.clusters import sparse_convolutions
+from keras_l0.export.runtime import BLOCKS, ROWS
 
-_FULLY_CONNECTED = {"float32": 0.47, "dynamic": 0.20, "int8": 0.15}
-_ROWS, _BLOCKS = 14.3, 3.5
-_CONVOLUTION = {"float32": 0.33, "dynamic": 0.13, "int8": 0.09}
-_DEPTHWISE = {"float32": 0.86, "dynamic": 1.13, "int8": 1.0}
+DENSE = "dense"
+"""Beside ``ROWS`` and ``BLOCKS``: all weights of a FullyConnected, as they are."""
+
+# For each weight that is stored, and for each row of weights, an output's: instructions on 64-bit
+# ARM, nanoseconds on x86 with AVX-512.
+_FULLY_CONNECTED: dict[str, dict[tuple[str, str], tuple[float, float]]] = {
+    "arm": {
+        ("float32", DENSE): (0.47, 0),
+        ("float32", ROWS): (14.0, 19),
+        ("float32", BLOCKS): (3.25, 22),
+        ("int8 in float32", DENSE): (0.20, 0),
+        ("int8 in float32", BLOCKS): (0.47, 30),
+        ("int8", DENSE): (0.15, 0),
+        ("int8", BLOCKS): (1.14, 70),
+    },
+    "x86": {
+        ("float32", DENSE): (0.045, 0),
+        ("float32", ROWS): (0.9, 1.2),
+        ("float32", BLOCKS): (0.22, 1.3),
+        ("int8 in float32", DENSE): (0.012, 0),
+        ("int8", DENSE): (0.011, 0),
+    },
+}
+PROCESSORS = tuple(_FULLY_CONNECTED)
+"""For which sparse forms can be weighed against dense weights."""
+
+_CONVOLUTION = {"float32": 0.33, "int8 in float32": 0.09, "int8": 0.09}
+_DEPTHWISE = {"float32": 0.86, "int8 in float32": 1.13, "int8": 1.0}
 _SPARSE_CONVOLUTION = 0.72
+# Each, whatever its shape.
+_RESHAPE = 75
+
+
+def fully_connected_cost(processor: str, kind: str, form: str, rows: int, stored: int) -> float:
+    """What a FullyConnected costs for one input, in a unit of the processor's own.
+
+    Args:
+        processor: of ``PROCESSORS``.
+        kind: of weights, as in ``runtime.TAKES``.
+        form: ``DENSE``, ``ROWS`` or ``BLOCKS``.
+        rows: of the weights, its outputs.
+        stored: weights that are stored.
+
+    Returns:
+        The cost; infinite where the form was not seen to pay on that processor.
+    """
+    weight, row = _FULLY_CONNECTED[processor].get((kind, form), (math.inf, 0))
+    return stored * weight + rows * row
+
+
+def pays_from(processor: str, kind: str, form: str, inputs: int) -> float:
+    """The share of zeros above which a sparse form costs less than dense weights; 1 for never."""
+    dense = fully_connected_cost(processor, kind, DENSE, 1, inputs)
+    empty = fully_connected_cost(processor, kind, form, 1, 0)
+    full = fully_connected_cost(processor, kind, form, 1, inputs)
+    return 1 - max(0.0, dense - empty) / (full - empty) if math.isfinite(full) else 1.0
 
 
 def arm_instructions(content: bytes) -> float:
@@ -28,79 +82,60 @@ def arm_instructions(content: bytes) -> float:
         content: a TFLite file.
 
     Returns:
-        The estimate. What a network does besides is the same in all its files, and left out.
+        The estimate. What a network does besides multiplying and reshaping is the same in all
+        its files, and left out.
     """
     model = flatfile.read(content)
     total = 0.0
     for graph in model.subgraphs:
-        stored = _stored_values(model, graph)
-        sparse = _sparse_convolutions(model, graph, stored)
+        sparse = sparse_convolutions(model, graph)
         for op in graph.operators:
             name = flatfile.operator_name(model, op)
-            if len(op.inputs) > 1 and int(op.inputs[1]) in stored:
-                total += _cost(graph, op, name, stored, sparse)
+            if name == "FULLY_CONNECTED":
+                total += _fully_connected(model, graph, op)
+            elif name == "CONV_2D":
+                total += _convolution(model, graph, op, sparse.get(id(op)) == "")
+            elif name == "DEPTHWISE_CONV_2D":
+                total += _places(graph, op) * _size(graph, op) * _DEPTHWISE[_kind(graph, op)]
+            elif name == "RESHAPE":
+                total += _RESHAPE
     return total
 
 
-def _cost(graph: Any, op: Any, name: str, stored: dict[int, Any], sparse: set[int]) -> float:
-    from ai_edge_litert import schema_py_generated as schema
-
-    weights = graph.tensors[op.inputs[1]]
-    output = [int(size) for size in graph.tensors[op.outputs[0]].shape]
-    int8 = schema.TensorType.INT8
-    kind = "float32"
-    if weights.type == int8:
-        kind = "int8" if graph.tensors[op.inputs[0]].type == int8 else "dynamic"
-    size, count = math.prod(int(n) for n in weights.shape), stored[int(op.inputs[1])][0]
-    if name == "FULLY_CONNECTED":
-        rows = math.prod(output) // int(weights.shape[0])
-        if weights.sparsity is None:
-            return rows * size * _FULLY_CONNECTED[kind]
-        return rows * count * (_BLOCKS if len(weights.sparsity.dimMetadata) > 2 else _ROWS)
-    if name == "CONV_2D":
-        places = math.prod(output[:-1])
-        if id(op) in sparse:
-            return places * count * _SPARSE_CONVOLUTION
-        # One place has the cost of a matrix times a vector.
-        return places * size * (_CONVOLUTION if places > 1 else _FULLY_CONNECTED)[kind]
-    if name == "DEPTHWISE_CONV_2D":
-        return math.prod(output[:-1]) * size * _DEPTHWISE[kind]
-    return 0.0
+def _fully_connected(model: Any, graph: Any, op: Any) -> float:
+    weights, kind = graph.tensors[op.inputs[1]], _kind(graph, op)
+    outputs = int(weights.shape[0])
+    inputs = math.prod(map(int, graph.tensors[op.outputs[0]].shape)) // outputs
+    form, stored = DENSE, _size(graph, op)
+    if weights.sparsity is not None:
+        form = BLOCKS if len(weights.sparsity.dimMetadata) > 2 else ROWS
+        stored = flatfile.stored_values(model, weights).size
+    elif inputs > 1:
+        return inputs * stored * _CONVOLUTION[kind]
+    return inputs * fully_connected_cost("arm", kind, form, outputs, stored)
 
 
-def _stored_values(model: Any, graph: Any) -> dict[int, tuple[int, bool]]:
-    """For each weight tensor: how many values are not zero, and whether a DENSIFY makes it."""
-    found: dict[int, tuple[int, bool]] = {}
-    for t, tensor in enumerate(graph.tensors):
-        data = model.buffers[tensor.buffer].data
-        if data is not None and len(data):
-            if tensor.sparsity is None:
-                count = int(np.count_nonzero(flatfile.values(model, tensor)))
-            else:
-                count = int(np.count_nonzero(flatfile.stored_values(model, tensor)))
-            found[t] = (count, False)
-    for op in graph.operators:
-        name = flatfile.operator_name(model, op)
-        if name in ("DENSIFY", "DEQUANTIZE") and int(op.inputs[0]) in found:
-            count, densified = found[int(op.inputs[0])]
-            found[int(op.outputs[0])] = (count, densified or name == "DENSIFY")
-    return found
+def _convolution(model: Any, graph: Any, op: Any, sparse: bool) -> float:
+    places, kind = _places(graph, op), _kind(graph, op)
+    if sparse:
+        weights = flatfile.constant_behind(model, graph, int(op.inputs[1]))
+        kept = int(np.count_nonzero(flatfile.stored_values(model, weights)))
+        return places * kept * _SPARSE_CONVOLUTION
+    if places > 1:
+        return places * _size(graph, op) * _CONVOLUTION[kind]
+    # A matrix times a vector.
+    return fully_connected_cost("arm", kind, DENSE, 1, _size(graph, op))
 
 
-def _sparse_convolutions(model: Any, graph: Any, stored: dict[int, tuple[int, bool]]) -> set[int]:
-    """The 1x1 convolutions, by identity, that the delegate computes with sparse kernels."""
-    found: set[int] = set()
-    if not any(densified for _, densified in stored.values()):
-        return found
-    for entry in entries(model, graph):
-        members, reason = cluster(model, graph, entry)
-        inner = [
-            op
-            for op in members[1:]
-            if flatfile.operator_name(model, op) == "CONV_2D" and int(op.inputs[1]) in stored
-        ]
-        size = sum(math.prod(map(int, graph.tensors[op.inputs[1]].shape)) for op in inner)
-        kept = sum(stored[int(op.inputs[1])][0] for op in inner)
-        if not reason and size and 1 - kept / size > SPARSE_FROM:
-            found |= {id(op) for op in inner}
-    return found
+def _kind(graph: Any, op: Any) -> str:
+    x, weights = (flatfile.type_name(graph.tensors[t]) for t in op.inputs[:2])
+    return weights if weights == x else "int8 in float32"
+
+
+def _size(graph: Any, op: Any) -> int:
+    return math.prod(map(int, graph.tensors[op.inputs[1]].shape))
+
+
+def _places(graph: Any, op: Any) -> int:
+    """How often a filter is applied."""
+    return math.prod(map(int, graph.tensors[op.outputs[0]].shape[:-1]))

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import numpy as np
 
 from keras_l0.errors import invalid_argument
 from keras_l0.export import flatfile
-from keras_l0.export.clusters import SPARSE_FROM, cluster, entries
+from keras_l0.export.clusters import sparse_convolutions
 from keras_l0.export.convert import computing_in_float32, dense_files, require_tensorflow
+from keras_l0.export.cost import PROCESSORS, pays_from
 from keras_l0.export.encodings import encode
-from keras_l0.export.runtime import BLOCKS, ROWS
+from keras_l0.export.runtime import BLOCK_SIZE, BLOCKS, ROWS
 from keras_l0.export.samples import read_inputs
-from keras_l0.export.sparse import RELATIVE_COST, sparse_file
+from keras_l0.export.sparse import sparse_file
 from keras_l0.pruning.targets import check_built
 
 _LAYERS = {
@@ -28,7 +30,7 @@ _LAYERS = {
     "BATCH_MATMUL": "matrix product",
     "GATHER": "embedding",
 }
-_WIDTHS = {"float32": 4, "float16": 2, "int8": 1}
+_ENCODED = ("float32", "float16", "int8")
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def explain_sparsity(model_or_file: keras.Model | str | os.PathLike[str]) -> Spa
 
     Args:
         model_or_file: a built Keras model, which is looked at as ``export_tflite`` would write
-            it in float32 for size; or a ``.tflite`` file.
+            it in float32 for size, before it takes apart what would go wrong on ARM; or a
+            ``.tflite`` file.
 
     Returns:
         A line for each layer with weights.
@@ -105,15 +108,15 @@ def explain_sparsity(model_or_file: keras.Model | str | os.PathLike[str]) -> Spa
     model = flatfile.read(_content(model_or_file))
     found = []
     for graph in model.subgraphs:
-        inside = _insides(model, graph)
+        sparse = sparse_convolutions(model, graph)
         for op in graph.operators:
             name = flatfile.operator_name(model, op)
             if name not in _LAYERS:
                 continue
             place = 0 if name == "GATHER" else 1
-            source = _constant(model, graph, int(op.inputs[place]))
-            if source is not None:
-                found.append(_explain(model, graph, op, name, source, inside))
+            tensor = flatfile.constant_behind(model, graph, int(op.inputs[place]))
+            if tensor is not None:
+                found.append(_explain(model, graph, op, name, tensor, sparse))
     return SparsityReport(tuple(found))
 
 
@@ -135,37 +138,20 @@ def _content(model_or_file: Any) -> bytes:
     return content
 
 
-def _constant(model: Any, graph: Any, tensor: int) -> int | None:
-    """The constant that a tensor is or is made of by DENSIFY and DEQUANTIZE."""
-    while not flatfile.has_data(model, graph.tensors[tensor]):
-        makers = [op for op in graph.operators if tensor in op.outputs]
-        if len(makers) != 1 or flatfile.operator_name(model, makers[0]) not in (
-            "DENSIFY",
-            "DEQUANTIZE",
-        ):
-            return None
-        tensor = int(makers[0].inputs[0])
-    return tensor
-
-
 def _explain(
-    model: Any, graph: Any, op: Any, name: str, source: int, inside: dict[int, str]
+    model: Any, graph: Any, op: Any, name: str, tensor: Any, sparse: Mapping[int, str]
 ) -> LayerSparsity:
-    from ai_edge_litert import schema_py_generated as schema
-
-    tensor = graph.tensors[source]
-    kinds = schema.TensorType
-    kind = {kinds.FLOAT32: "float32", kinds.FLOAT16: "float16", kinds.INT8: "int8"}.get(
-        tensor.type, ""
-    )
-    values = flatfile.stored_values(model, tensor)
     size = math.prod(int(n) for n in tensor.shape)
-    sparsity = 1 - int(np.count_nonzero(values)) / size
-    dense_bytes = size * _WIDTHS.get(kind, 1)
+    sparsity = 1 - int(np.count_nonzero(flatfile.stored_values(model, tensor))) / size
+    dense_bytes = size * flatfile.stored_values(model, tensor).itemsize
     bytes_now = flatfile.sparse_bytes(model, tensor)
-    faster, reason = _speed(graph, op, name, kind, tensor, sparsity, inside)
+    faster, reason = "no", "no zeros"
+    if sparsity and name == "FULLY_CONNECTED":
+        faster, reason = _fully_connected_speed(graph, op, tensor, sparsity)
+    elif sparsity:
+        faster, reason = _convolution_speed(graph, op, name, sparse)
     if bytes_now >= dense_bytes and sparsity > 0:
-        reason = f"{_why_not_smaller(model, tensor, kind)}; {reason}"
+        reason = f"{_why_not_smaller(model, tensor)}; {reason}"
     return LayerSparsity(
         # Fused layers' names stand one after the other; the last part is an operator's.
         name=(tensor.name or b"").decode().partition(";")[0].rpartition("/")[0] or "(no name)",
@@ -178,87 +164,61 @@ def _explain(
     )
 
 
-def _why_not_smaller(model: Any, tensor: Any, kind: str) -> str:
-    if kind not in _WIDTHS or tensor.sparsity is not None:
+def _why_not_smaller(model: Any, tensor: Any) -> str:
+    if tensor.sparsity is not None:
         return "stored so that zeros take as much"
+    if flatfile.type_name(tensor) not in _ENCODED:
+        return "of a type that is not stored sparse"
     array = flatfile.values(model, tensor)
     needed = encode(array).nbytes
     if needed < array.nbytes:
         return (
-            f"stored dense, though {needed:,} bytes would do: its tables or the runtime are in "
-            "the way, or another tool wrote the file: export_tflite"
+            f"stored dense ({needed:,} bytes would do, and a sparse tensor's tables, "
+            "where the runtime takes them: export_tflite)"
         )
     return f"too few zeros: stored sparse it would take {needed:,} bytes"
 
 
-def _speed(
-    graph: Any, op: Any, name: str, kind: str, tensor: Any, sparsity: float, inside: dict[int, str]
+def _convolution_speed(
+    graph: Any, op: Any, name: str, sparse: Mapping[int, str]
 ) -> tuple[str, str]:
-    if not sparsity:
-        return "no", "no zeros"
-    if kind == "int8":
-        return "no", "the runtime has no sparse kernels for int8: remove neurons or filters"
-    if name == "FULLY_CONNECTED":
-        return _fully_connected_speed(kind, tensor, sparsity)
     filters = [int(n) for n in graph.tensors[op.inputs[1]].shape]
-    if name == "CONV_2D" and filters[1:3] == [1, 1]:
-        reason = inside.get(id(op), "")
-        if id(op) in inside and not reason:
-            return "ARM", "in a whole cluster: XNNPACK's sparse kernels (off on x86 with AVX)"
-        return "no", reason or (
+    if name != "CONV_2D" or filters[1:3] != [1, 1]:
+        return "no", f"no sparse kernels for a {_LAYERS[name]}: remove neurons or filters"
+    if flatfile.type_name(graph.tensors[op.outputs[0]]) != "float32":
+        return "no", "sparse kernels of convolutions are float32's: remove filters"
+    if id(op) not in sparse:
+        return "no", (
             "no cluster of sparse convolutions begins before it: that takes a 3x3 convolution of "
             "stride 2 over 3 channels behind ZeroPadding2D(1), then 1x1 and depthwise ones only, "
             "up to a global average"
         )
-    return "no", f"no sparse kernels for a {_LAYERS[name]}: remove neurons or filters"
+    if sparse[id(op)]:
+        return "no", sparse[id(op)]
+    return "ARM", "in a whole cluster: XNNPACK's sparse kernels (off on x86 with AVX)"
 
 
-def _fully_connected_speed(kind: str, tensor: Any, sparsity: float) -> tuple[str, str]:
-    pays = {
-        processor: (1 - 1 / costs[ROWS], 1 - 1 / costs[BLOCKS])
-        for processor, costs in RELATIVE_COST.items()
+def _fully_connected_speed(graph: Any, op: Any, tensor: Any, sparsity: float) -> tuple[str, str]:
+    x, weights = graph.tensors[op.inputs[0]], graph.tensors[op.inputs[1]]
+    kind = flatfile.type_name(weights)
+    if kind == "int8" and flatfile.type_name(x) == "float32":
+        kind = "int8 in float32"
+    size, inputs = BLOCK_SIZE[flatfile.type_name(weights)], int(weights.shape[1])
+    limits = {
+        form: {processor: pays_from(processor, kind, form, inputs) for processor in PROCESSORS}
+        for form in (ROWS, BLOCKS)
     }
-    limits = "; ".join(
-        f"{name}: above {rows:.0%} of single zeros or {blocks:.0%} in blocks of 4 inputs"
-        for name, (rows, blocks) in pays.items()
+    pays = "; ".join(
+        f"zeros{f' in blocks of {size} inputs' * (form == BLOCKS)} make it faster from "
+        + ", ".join(f"{limit:.0%} on {name}" for name, limit in of_form.items() if limit < 1)
+        for form, of_form in limits.items()
+        if min(of_form.values()) < 1
     )
-    if kind != "float32" or tensor.sparsity is None:
-        return "no", f"made dense when loaded; sparse kernels are float32's, and pay on {limits}"
-    in_blocks = len(tensor.sparsity.dimMetadata) > 2
-    if _is_densified(tensor):
-        advice = "GlobalPrune(block=(4, 1)) and optimize_for='latency'"
-        return "no", f"made dense when loaded; sparse kernels pay on {limits}: {advice}"
-    faster = [name for name, limit in pays.items() if sparsity > limit[1 if in_blocks else 0]]
-    form = "blocks of 4 inputs" if in_blocks else "single weights"
-    reason = f"computed with as {form}; that pays on {limits}"
-    return ("yes" if len(faster) == len(pays) else " ".join(faster) or "no"), reason
-
-
-def _is_densified(tensor: Any) -> bool:
-    """Whether the sparse form is one that only ``DENSIFY`` reads."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    formats = [level.format for level in tensor.sparsity.dimMetadata]
-    dense, sparse = schema.DimensionType.DENSE, schema.DimensionType.SPARSE_CSR
-    in_order = list(tensor.sparsity.traversalOrder) == list(range(len(formats)))
-    return not in_order or formats not in ([dense, sparse], [dense, sparse, dense])
-
-
-def _insides(model: Any, graph: Any) -> dict[int, str]:
-    """For each convolution behind an entry: empty, or why its cluster is not converted."""
-    found: dict[int, str] = {}
-    for entry in entries(model, graph):
-        members, reason = cluster(model, graph, entry)
-        inner = [op for op in members[1:] if flatfile.operator_name(model, op) == "CONV_2D"]
-        size = kept = 0
-        for op in inner:
-            source = _constant(model, graph, int(op.inputs[1]))
-            if source is not None:
-                size += math.prod(int(n) for n in graph.tensors[source].shape)
-                kept += int(np.count_nonzero(flatfile.stored_values(model, graph.tensors[source])))
-        if reason:
-            reason = f"its cluster of convolutions is broken: {reason}"
-        elif size and 1 - kept / size <= SPARSE_FROM:
-            reason = f"{1 - kept / size:.1%} zeros in its cluster: more than 2/3 are needed"
-        found |= {id(op): reason for op in inner}
-    return found
+    if weights.sparsity is None:
+        how = "dense weights" if tensor.sparsity is None else "made dense when loaded"
+        advice = f": GlobalPrune(block=({size}, 1)) and optimize_for='latency'"
+        return "no", f"{how}; {pays + advice if pays else 'zeros cannot make it faster'}"
+    form = BLOCKS if len(weights.sparsity.dimMetadata) > 2 else ROWS
+    faster = [name for name, limit in limits[form].items() if sparsity > limit]
+    how = f"computed with as {'blocks' if form == BLOCKS else 'single weights'}"
+    return ("yes" if len(faster) == len(PROCESSORS) else " ".join(faster) or "no"), f"{how}; {pays}"

@@ -98,19 +98,34 @@ def values(model: Any, tensor: Any) -> NDArray[Any]:
 
 def stored_values(model: Any, tensor: Any) -> NDArray[Any]:
     """What a constant's buffer holds, one after the other: of a sparse one, what is stored."""
+    data = np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.uint8)
+    # Of a type without a name the bytes are counted: nothing is computed with them here.
+    return data.view(np.dtype(type_name(tensor) or "uint8").newbyteorder("<"))
+
+
+def type_name(tensor: Any) -> str:
+    """NumPy's name of a tensor's type; empty for one that no weights or sizes have."""
     from ai_edge_litert import schema_py_generated as schema
 
     kinds = schema.TensorType
-    dtypes = {
-        kinds.FLOAT32: "<f4",
-        kinds.FLOAT16: "<f2",
-        kinds.INT8: "i1",
-        kinds.INT32: "<i4",
-        kinds.INT64: "<i8",
+    names = {
+        kinds.FLOAT32: "float32",
+        kinds.FLOAT16: "float16",
+        kinds.INT8: "int8",
+        kinds.INT32: "int32",
+        kinds.INT64: "int64",
     }
-    data = np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.uint8)
-    # Of any other type the bytes are counted: nothing is computed with them here.
-    return data.view(dtypes.get(tensor.type, "u1"))
+    return names.get(tensor.type, "")
+
+
+def constant_behind(model: Any, graph: Any, tensor: int) -> Any:
+    """The constant that a tensor is, or is made of by DENSIFY and DEQUANTIZE; or ``None``."""
+    while tensor >= 0 and not has_data(model, graph.tensors[tensor]):
+        makers = [op for op in graph.operators if tensor in op.outputs]
+        if len(makers) != 1 or operator_name(model, makers[0]) not in ("DENSIFY", "DEQUANTIZE"):
+            return None
+        tensor = int(makers[0].inputs[0])
+    return graph.tensors[tensor] if tensor >= 0 else None
 
 
 def sparse_bytes(model: Any, tensor: Any) -> int:
@@ -179,6 +194,7 @@ def weights_of(model: Any) -> list[list[tuple[int, int]]]:
     Metadata, variables, inputs and outputs, and what is sparse already, are no weights.
     """
     users: dict[int, list[tuple[int, int]]] = {}
+    types: dict[int, int] = {}
     refused = {entry.buffer for entry in model.metadata or []}
     for g, graph in enumerate(model.subgraphs):
         taken = {t for operator in graph.operators for t in operator.inputs}
@@ -186,14 +202,9 @@ def weights_of(model: Any) -> list[list[tuple[int, int]]]:
         for t, tensor in enumerate(graph.tensors):
             users.setdefault(tensor.buffer, []).append((g, t))
             unshaped = tensor.shape is None or len(tensor.shape) == 0
-            if unshaped or tensor.isVariable or tensor.sparsity or t in edges or t not in taken:
-                refused.add(tensor.buffer)
-            if (
-                tensor.type
-                != model.subgraphs[users[tensor.buffer][0][0]]
-                .tensors[users[tensor.buffer][0][1]]
-                .type
-            ):
+            mixed = types.setdefault(tensor.buffer, tensor.type) != tensor.type
+            wrong = unshaped or mixed or tensor.isVariable or tensor.sparsity
+            if wrong or t in edges or t not in taken:
                 refused.add(tensor.buffer)
     return [
         places

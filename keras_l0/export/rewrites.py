@@ -5,12 +5,16 @@ from typing import Any
 import numpy as np
 
 from keras_l0.export import flatfile
-from keras_l0.export.encodings import encode
+from keras_l0.export.encodings import encode, encode_blocks
+from keras_l0.export.runtime import BLOCK_SIZE
 
 _WEIGHT_READERS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
-# Two reshapes, their results and shapes, and the operators' codes: what a FullyConnected
-# written as a convolution takes besides its weights, rounded up.
-_CONVOLUTION_BYTES = 800
+# What a FullyConnected written as a sparse convolution takes besides its weights: two reshapes,
+# their results and shapes, a DENSIFY, the sparsity's tables and the operators' codes, rounded up;
+# and for each output, where it had no bias, that of a convolution with its scale and zero point.
+_CONVOLUTION_BYTES, _BIAS_BYTES = 1000, 16
+# Of a FullyConnected with sparse blocks.
+_BLOCKS_BYTES = 200
 
 
 def widened(content: bytes) -> bytes:
@@ -29,23 +33,23 @@ def widened(content: bytes) -> bytes:
     from ai_edge_litert import schema_py_generated as schema
 
     model = flatfile.read(content)
-    kinds = schema.TensorType
     for graph in model.subgraphs:
         for t in range(len(graph.tensors)):
             tensor = graph.tensors[t]
             users = flatfile.readers(graph, t)
             if (
-                tensor.type != kinds.INT8
+                flatfile.type_name(tensor) != "int8"
                 or not flatfile.has_data(model, tensor)
                 or not users
                 or not all(
                     flatfile.operator_name(model, op) in _WEIGHT_READERS
-                    and graph.tensors[op.outputs[0]].type == kinds.FLOAT32
+                    and flatfile.type_name(graph.tensors[op.outputs[0]]) == "float32"
                     for op in users
                 )
             ):
                 continue
-            wide = flatfile.add_tensor(model, graph, tensor, type=kinds.FLOAT32, quantization=None)
+            float32 = schema.TensorType.FLOAT32
+            wide = flatfile.add_tensor(model, graph, tensor, type=float32, quantization=None)
             for op in users:
                 op.inputs = [wide if i == t else i for i in op.inputs]
                 if hasattr(op.builtinOptions, "asymmetricQuantizeInputs"):
@@ -59,7 +63,7 @@ def convolved(content: bytes) -> bytes:
     """FullyConnected operators in int8 become 1x1 convolutions where that lets them be smaller.
 
     The runtime takes sparse int8 weights through ``DENSIFY`` in front of a convolution, and in
-    front of a FullyConnected not. Both compute the same.
+    front of a FullyConnected no other than blocks of 16. Both compute the same.
 
     Args:
         content: an int8 file.
@@ -67,33 +71,39 @@ def convolved(content: bytes) -> bytes:
     Returns:
         The file, with a reshape before and after each such convolution.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
     model = flatfile.read(content)
     for graph in model.subgraphs:
         for op in list(graph.operators):
             if _pays_as_convolution(model, graph, op):
-                _convolve(model, graph, op, schema)
+                _convolve(model, graph, op)
     return flatfile.write(model)
 
 
 def _pays_as_convolution(model: Any, graph: Any, op: Any) -> bool:
-    from ai_edge_litert import schema_py_generated as schema
-
     if flatfile.operator_name(model, op) != "FULLY_CONNECTED" or op.builtinOptions.weightsFormat:
         return False
     x, w = (graph.tensors[t] for t in op.inputs[:2])
     y = graph.tensors[op.outputs[0]]
-    int8 = schema.TensorType.INT8
-    if {x.type, w.type, y.type} != {int8} or not flatfile.has_data(model, w):
+    if {*map(flatfile.type_name, (x, w, y))} != {"int8"} or not flatfile.has_data(model, w):
         return False
     if len(flatfile.readers(graph, op.inputs[1])) > 1 or w.sparsity is not None:
         return False
     array = flatfile.values(model, w)
-    return encode(array).nbytes + _CONVOLUTION_BYTES < array.nbytes
+    otherwise = array.nbytes
+    if array.shape[1] % BLOCK_SIZE["int8"] == 0:
+        blocks = encode_blocks(array, BLOCK_SIZE["int8"])
+        otherwise = min(otherwise, blocks.nbytes + _BLOCKS_BYTES)
+    bias = 0 if _has_bias(op) else _BIAS_BYTES * array.shape[0]
+    return encode(array).nbytes + _CONVOLUTION_BYTES + bias < otherwise
 
 
-def _convolve(model: Any, graph: Any, op: Any, schema: Any) -> None:
+def _has_bias(op: Any) -> bool:
+    return len(op.inputs) > 2 and int(op.inputs[2]) >= 0
+
+
+def _convolve(model: Any, graph: Any, op: Any) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
     source, weights, *bias = (int(t) for t in op.inputs)
     target = int(op.outputs[0])
     out, into = (int(size) for size in graph.tensors[weights].shape)
@@ -102,8 +112,8 @@ def _convolve(model: Any, graph: Any, op: Any, schema: Any) -> None:
     x = flatfile.add_tensor(model, graph, graph.tensors[source], shape=[rows, *pixels[1:]])
     y = flatfile.add_tensor(model, graph, graph.tensors[target], shape=[rows, *maps[1:]])
     graph.tensors[weights].shape = [out, 1, 1, into]
-    if not bias or bias[0] < 0:
-        bias = [_zero_bias(model, graph, graph.tensors[source], graph.tensors[weights], schema)]
+    if not _has_bias(op):
+        bias = [_zero_bias(model, graph, graph.tensors[source], graph.tensors[weights])]
     after = [-1, *map(int, graph.tensors[target].shape[1:])]
     code = schema.BuiltinOperator.CONV_2D
     convolution = flatfile.operator(
@@ -124,14 +134,16 @@ def _convolve(model: Any, graph: Any, op: Any, schema: Any) -> None:
     )
     place = graph.operators.index(op)
     graph.operators[place : place + 1] = [
-        _reshape(model, graph, source, x, pixels, schema),
+        _reshape(model, graph, source, x, pixels),
         convolution,
-        _reshape(model, graph, y, target, after, schema),
+        _reshape(model, graph, y, target, after),
     ]
 
 
-def _zero_bias(model: Any, graph: Any, source: Any, weights: Any, schema: Any) -> int:
+def _zero_bias(model: Any, graph: Any, source: Any, weights: Any) -> int:
     """A bias, which an int8 convolution must have, with the scales that the delegate asks for."""
+    from ai_edge_litert import schema_py_generated as schema
+
     scales = np.asarray(weights.quantization.scale) * source.quantization.scale[0]
     return flatfile.add_tensor(
         model,
@@ -146,9 +158,9 @@ def _zero_bias(model: Any, graph: Any, source: Any, weights: Any, schema: Any) -
     )
 
 
-def _reshape(
-    model: Any, graph: Any, source: int, target: int, shape: list[int], schema: Any
-) -> Any:
+def _reshape(model: Any, graph: Any, source: int, target: int, shape: list[int]) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
     sizes = flatfile.add_tensor(
         model,
         graph,

@@ -79,11 +79,7 @@ class Reading:
 
 def reading(model: Any, graph: Any, tensor: int) -> Reading:
     """How a graph's operators read a constant, through ``DEQUANTIZE`` where there is one."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    kinds = schema.TensorType
-    names = {kinds.FLOAT32: "float32", kinds.FLOAT16: "float16", kinds.INT8: "int8"}
-    kind = names.get(graph.tensors[tensor].type, "")
+    kind = flatfile.type_name(graph.tensors[tensor])
     found = flatfile.readers(graph, tensor)
     is_matrix = len(graph.tensors[tensor].shape) == 2 and all(
         list(op.inputs).index(tensor) == 1 for op in found
@@ -97,6 +93,8 @@ def reading(model: Any, graph: Any, tensor: int) -> Reading:
         found = [op for output in outputs for op in flatfile.readers(graph, output)]
     elif kind == "float16":
         return Reading("", frozenset())
-    elif kind == "int8" and any(graph.tensors[op.outputs[0]].type == kinds.FLOAT32 for op in found):
+    elif kind == "int8" and any(
+        flatfile.type_name(graph.tensors[op.outputs[0]]) == "float32" for op in found
+    ):
         kind = "int8 in float32"
     return Reading(kind, frozenset(flatfile.operator_name(model, op) for op in found), is_matrix)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_l0.export import flatfile
+from keras_l0.export.cost import DENSE, fully_connected_cost
 from keras_l0.export.encodings import Encoding, Level, encode, encode_blocks, encode_rows
 from keras_l0.export.runtime import (
     BLOCK_SIZE,
@@ -18,10 +19,8 @@ from keras_l0.export.runtime import (
     reading,
 )
 
-# What a stored weight of a FullyConnected costs, over a weight of the same with dense weights.
-# On 64-bit ARM in instructions (``cost.py``); on x86 with AVX-512 in time, LiteRT 2.3: 784 x 300
-# in single weights at 90 % zeros took 1.36 of the dense one's, in blocks at 80 % .85.
-RELATIVE_COST = {"arm": {ROWS: 30.4, BLOCKS: 7.4}, "x86": {ROWS: 13.6, BLOCKS: 4.2}}
+# A sparse form must cost less than this share of dense weights' cost, which is an estimate.
+_CLEARLY_LESS = 0.8
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,11 @@ def sparse_file(content: bytes, prefer: str = "size") -> tuple[bytes, list[Spars
     for places in flatfile.weights_of(model):
         graph, tensor = places[0]
         array = flatfile.values(model, model.subgraphs[graph].tensors[tensor])
-        taken = [reading(model, model.subgraphs[g], t).forms for g, t in places]
+        readings = [reading(model, model.subgraphs[g], t) for g, t in places]
+        forms = frozenset.intersection(*(one.forms for one in readings))
+        kind = readings[0].kind if prefer != "size" and forms & {ROWS, BLOCKS} else None
         tensors = [model.subgraphs[g].tensors[t] for g, t in places]
-        choices = [_Choice("", None, array.nbytes, 1.0)]
-        choices += _choices(array, tensors, frozenset.intersection(*taken), prefer)
+        choices = _choices(array, tensors, forms, kind, prefer)
         best = min(choices, key=lambda choice: (choice.cost, choice.nbytes))
         if best.encoding is None:
             continue
@@ -93,27 +93,41 @@ def sparse_file(content: bytes, prefer: str = "size") -> tuple[bytes, list[Spars
 
 
 def _choices(
-    array: NDArray[Any], tensors: Sequence[Any], forms: frozenset[str], prefer: str
+    array: NDArray[Any],
+    tensors: Sequence[Any],
+    forms: frozenset[str],
+    kind: str | None,
+    processor: str,
 ) -> list[_Choice]:
-    choices: list[_Choice] = []
+    """The ways to store a constant, dense first; of no ``kind`` all are taken to cost the same."""
+
+    def cost(form: str, stored: int) -> float:
+        if kind is None:
+            return 0.0
+        full = fully_connected_cost(processor, kind, form, array.shape[0], stored)
+        return full * (_CLEARLY_LESS if form == DENSE else 1)
+
+    choices = [_Choice("", None, array.nbytes, cost(DENSE, array.size))]
     if not forms or array.all():
         return choices
+    encodings: dict[str, Encoding] = {}
     if DENSIFY in forms:
-        encoding = encode(array)
-        added = sum(_added_bytes(tensor, encoding, densify=True) for tensor in tensors)
-        choices.append(_Choice(DENSIFY, encoding, encoding.values.nbytes + added, 1.0))
-    direct: dict[str, Encoding] = {}
+        encodings[DENSIFY] = encode(array)
     if ROWS in forms:
-        direct[ROWS] = encode_rows(array)
-    size = BLOCK_SIZE[array.dtype.name] if BLOCKS in forms else 1
-    if BLOCKS in forms and array.shape[1] % size == 0:
-        direct[BLOCKS] = encode_blocks(array, size)
-    for form, encoding in direct.items():
-        added = sum(_added_bytes(tensor, encoding, densify=False) for tensor in tensors)
-        cost = 1.0
-        if prefer in RELATIVE_COST:
-            cost = RELATIVE_COST[prefer][form] * encoding.values.size / array.size
-        choices.append(_Choice(form, encoding, encoding.values.nbytes + added, cost))
+        encodings[ROWS] = encode_rows(array)
+    if BLOCKS in forms and array.shape[1] % BLOCK_SIZE[array.dtype.name] == 0:
+        encodings[BLOCKS] = encode_blocks(array, BLOCK_SIZE[array.dtype.name])
+    for form, encoding in encodings.items():
+        densify = form == DENSIFY
+        added = sum(_added_bytes(tensor, encoding, densify) for tensor in tensors)
+        choices.append(
+            _Choice(
+                form,
+                encoding,
+                encoding.values.nbytes + added,
+                cost(DENSE, array.size) if densify else cost(form, encoding.values.size),
+            )
+        )
     return choices
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_l0.errors import invalid_argument, is_number
+from keras_l0.errors import invalid_argument, is_number, one_of
 from keras_l0.export import check
 from keras_l0.export.candidates import KINDS, candidates, settings_of
 from keras_l0.export.choice import Limits, choose, chosen_by, judge, report_on
@@ -21,6 +21,9 @@ from keras_l0.pruning.targets import check_built
 
 QUANTIZE = (*KINDS[1:], "auto")
 """What ``quantize`` may be beside ``None``."""
+
+CALIBRATED = ("int8", "auto")
+"""Of these, what takes the ranges of tensors from ``calibration``."""
 
 OBJECTIVES = ("size", "download", "latency")
 """What ``optimize_for`` may be."""
@@ -110,7 +113,7 @@ def export_tflite(
     _require_valid(model, tolerance)
     check_export(path, quantize, optimize_for=optimize_for)
     if target not in TARGETS:
-        raise invalid_argument("target", '"arm" or "host"', target)
+        raise invalid_argument("target", one_of(TARGETS), target)
     device = None if timings is None else read_timings(timings)
     kept = None if keep_candidates is None else check_folder(keep_candidates, "keep_candidates")
     kinds = _kinds(quantize, calibration)
@@ -183,10 +186,9 @@ def check_export(
     """
     check_target(path, argument)
     if quantize is not None and quantize not in QUANTIZE:
-        choices = ", ".join(f'"{kind}"' for kind in QUANTIZE)
-        raise invalid_argument("quantize", f"None or one of {choices}", quantize)
+        raise invalid_argument("quantize", f"None, {one_of(QUANTIZE)}", quantize)
     if optimize_for not in OBJECTIVES:
-        raise invalid_argument("optimize_for", '"size", "download" or "latency"', optimize_for)
+        raise invalid_argument("optimize_for", one_of(OBJECTIVES), optimize_for)
     require_tensorflow()
 
 
