@@ -9,7 +9,14 @@ from keras import layers
 from numpy.typing import NDArray
 
 from keras_l0 import prune
-from keras_l0.experiments.networks import lenet_5_caffe, lenet_300_100
+from keras_l0.experiments.networks import (
+    attention_classifier,
+    lenet_5_caffe,
+    lenet_300_100,
+    lstm_classifier,
+    mobile_stack,
+    resnet_20,
+)
 
 Build = Callable[[], keras.Model]
 
@@ -57,63 +64,22 @@ def mobile(
     padding: str = "explicit",
     outputs_together: int = 1,
 ) -> keras.Model:
-    """As MobileNet: depthwise convolutions, and 1x1 ones of which 90 % are zeros.
+    """A stack of whose 1x1 convolutions 90 % are zeros.
 
-    With ``padding="same"`` those of stride 1 pad by themselves. ``outputs_together`` is how many
-    neighbours among the outputs have their zeros at the same inputs.
+    ``outputs_together`` is how many neighbours among the outputs have theirs at the same inputs.
     """
-    entry = [layers.ZeroPadding2D(1), layers.Conv2D(32, 3, strides=2), layers.ReLU(6)]
-    stack: list[keras.Layer] = [keras.Input((size, size, 3)), *entry]
-    points = [layers.Conv2D(filters, 1) for filters, _ in widths]
-    for point, (_, stride) in zip(points, widths, strict=True):
-        if padding == "same" and stride == 1:
-            stack += [layers.DepthwiseConv2D(3, padding="same")]
-        else:
-            stack += [layers.ZeroPadding2D(1), layers.DepthwiseConv2D(3, strides=stride)]
-        stack += [layers.ReLU(6), point, layers.ReLU(6)]
-    model = keras.Sequential([*stack, layers.GlobalAveragePooling2D(), layers.Dense(10)])
-    for point in points:
-        in_blocks(point, 0.9, (1, outputs_together))
+    model = mobile_stack((size, size, 3), padding=padding, widths=widths)
+    for layer in model.layers:
+        if isinstance(layer, layers.Conv2D) and layer.kernel_size == (1, 1):
+            in_blocks(layer, 0.9, (1, outputs_together))
     return model
 
 
 SMALL = ((32, 1), (64, 2), (64, 1))
 
 
-def resnet_20() -> keras.Model:
-    """Of a quarter of the filters."""
-
-    def convolution(x: Any, filters: int, stride: int = 1) -> Any:
-        x = layers.Conv2D(filters, 3, strides=stride, padding="same", use_bias=False)(x)
-        return layers.BatchNormalization()(x)
-
-    inputs = keras.Input((32, 32, 3))
-    x = layers.ReLU()(convolution(inputs, 4))
-    for filters in (4, 8, 16):
-        for _ in range(3):
-            stride = filters // x.shape[-1]
-            y = layers.ReLU()(convolution(x, filters, stride))
-            y = convolution(y, filters)
-            if stride > 1:
-                x = layers.Conv2D(filters, 1, strides=stride)(x)
-            x = layers.ReLU()(layers.Add()([x, y]))
-    x = layers.GlobalAveragePooling2D()(x)
-    model = keras.Model(inputs, layers.Dense(10)(x))
-    prune(model, 0.9, method="layerwise")
-    return model
-
-
-def lstm(unroll: bool = False) -> keras.Model:
-    recurrent = layers.LSTM(48, unroll=unroll)
-    model = keras.Sequential([keras.Input((8, 8)), recurrent, layers.Dense(5)])
-    prune(model, 0.9, method="layerwise")
-    return model
-
-
-def attention() -> keras.Model:
-    inputs = keras.Input((10, 32))
-    x = layers.LayerNormalization()(inputs + layers.MultiHeadAttention(4, 16)(inputs, inputs))
-    model = keras.Model(inputs, layers.Dense(5)(layers.GlobalAveragePooling1D()(x)))
+def layerwise(model: keras.Model) -> keras.Model:
+    """With 90 % of each kernel zeros."""
     prune(model, 0.9, method="layerwise")
     return model
 
@@ -124,19 +90,29 @@ NETWORKS: dict[str, Build] = {
     "fully connected in 4x1 blocks": fully_connected_in_blocks,
     "MobileNet-like, explicit padding": lambda: mobile(SMALL),
     "MobileNet-like, SAME padding": lambda: mobile(SMALL, padding="same"),
-    "ResNet-20": resnet_20,
-    "LSTM": lstm,
-    "LSTM, unrolled": lambda: lstm(unroll=True),
-    "attention": attention,
+    "ResNet-20": lambda: layerwise(resnet_20(filters=4)),
+    "LSTM": lambda: layerwise(lstm_classifier((8, 8), 5, units=48)),
+    "LSTM, unrolled": lambda: layerwise(lstm_classifier((8, 8), 5, units=48, unroll=True)),
+    "attention": lambda: layerwise(attention_classifier((10, 32), 5)),
 }
 
+
+def fully_connected(sparsity: float, block: int = 1) -> keras.Model:
+    model = keras.Sequential([keras.Input((512,)), layers.Dense(1024)])
+    in_blocks(model.layers[0], sparsity, (block, 1))
+    return model
+
+
 ONE_LAYER: dict[str, Build] = {
-    "dense": lambda: keras.Sequential([keras.Input((512,)), layers.Dense(1024)]),
-    "convolution": lambda: keras.Sequential(
-        [keras.Input((16, 16, 64)), layers.Conv2D(64, 3, padding="same")]
+    "dense, 90 % zeros": lambda: fully_connected(0.9),
+    "dense, 98 % zeros": lambda: fully_connected(0.98),
+    "dense, 90 % in blocks of 4": lambda: fully_connected(0.9, 4),
+    "dense, 90 % in blocks of 16": lambda: fully_connected(0.9, 16),
+    "convolution": lambda: layerwise(
+        keras.Sequential([keras.Input((16, 16, 64)), layers.Conv2D(64, 3, padding="same")])
     ),
-    "depthwise": lambda: keras.Sequential(
-        [keras.Input((32, 32, 128)), layers.DepthwiseConv2D(3, padding="same")]
+    "depthwise": lambda: layerwise(
+        keras.Sequential([keras.Input((32, 32, 128)), layers.DepthwiseConv2D(3, padding="same")])
     ),
 }
 

@@ -30,7 +30,7 @@ from arm.models import (
     point,
     with_a_second_output,
 )
-from keras_l0 import export_tflite, prune
+from keras_l0 import export_tflite
 from keras_l0.export.figures import ExportReport
 from keras_l0.export.sparse import sparse_file
 
@@ -118,9 +118,7 @@ def test_estimated_instructions_are_near_those_executed(
     layer: str, kind: str | None, tmp_path: Path, on_arm: OnArmRun
 ) -> None:
     """What an export goes by where it cannot run the file on the target."""
-    model = ONE_LAYER[layer]()
-    prune(model, 0.9)
-    report = exported(model, tmp_path, kind)
+    report = exported(ONE_LAYER[layer](), tmp_path, kind)
     for one in report.candidates:
         executed = on_arm(tmp_path / f"{one.name}.tflite").instructions
         assert executed, "this test needs the counter, and a C compiler for it"
