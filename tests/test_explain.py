@@ -67,6 +67,17 @@ def test_what_stands_in_the_way_is_told() -> None:
     assert "MAX_POOL_2D cannot be part of it" in point.reason
 
 
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(64)])
+    path = tmp_path / "m.tflite"
+    export_tflite(model, path)
+    content = path.read_bytes()
+    for length in (8, 9, 100, len(content) // 2):
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match="The file is damaged or no such"):
+            explain_sparsity(path)
+
+
 @pytest.mark.parametrize("what", [3, "none.tflite", __file__])
 def test_something_else_is_refused(what: object) -> None:
     with pytest.raises(ValueError, match=r"a built Keras model or a \.tflite file"):

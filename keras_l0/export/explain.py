@@ -105,7 +105,37 @@ def explain_sparsity(model_or_file: keras.Model | str | os.PathLike[str]) -> Spa
     ``tflite/kernels/fully_connected.cc`` for what has sparse kernels.
     """
     require_tensorflow()
-    model = flatfile.read(_content(model_or_file))
+    if isinstance(model_or_file, keras.Model):
+        return _explain_file(_converted(model_or_file))
+    expected = "a built Keras model or a .tflite file"
+    if not isinstance(model_or_file, str | os.PathLike) or not Path(model_or_file).is_file():
+        raise invalid_argument("model_or_file", expected, model_or_file)
+    content = Path(model_or_file).read_bytes()
+    try:
+        return _explain_file(content)
+    except Exception as error:  # of many kinds, where bytes are missing or wrong
+        raise invalid_argument(
+            "model_or_file",
+            expected,
+            str(model_or_file),
+            f"The file is damaged or no such: {error}",
+        ) from error
+
+
+def _converted(model: keras.Model) -> bytes:
+    check_built(model)
+    inputs, _ = read_inputs(model, None)
+    with computing_in_float32(model):
+        dense = dense_files(model, inputs, ["float32"])["float32"]
+    if isinstance(dense, str):
+        raise RuntimeError(dense)
+    return sparse_file(dense)[0]
+
+
+def _explain_file(content: bytes) -> SparsityReport:
+    if not flatfile.is_flatbuffer(content):
+        raise ValueError("it does not begin as a TFLite file does")
+    model = flatfile.read(content)
     found = []
     for graph in model.subgraphs:
         sparse = sparse_convolutions(model, graph)
@@ -118,24 +148,6 @@ def explain_sparsity(model_or_file: keras.Model | str | os.PathLike[str]) -> Spa
             if tensor is not None:
                 found.append(_explain(model, graph, op, name, tensor, sparse))
     return SparsityReport(tuple(found))
-
-
-def _content(model_or_file: Any) -> bytes:
-    if isinstance(model_or_file, keras.Model):
-        check_built(model_or_file)
-        inputs, _ = read_inputs(model_or_file, None)
-        with computing_in_float32(model_or_file):
-            dense = dense_files(model_or_file, inputs, ["float32"])["float32"]
-        if isinstance(dense, str):
-            raise RuntimeError(dense)
-        return sparse_file(dense)[0]
-    expected = "a built Keras model or a .tflite file"
-    if not isinstance(model_or_file, str | os.PathLike) or not Path(model_or_file).is_file():
-        raise invalid_argument("model_or_file", expected, model_or_file)
-    content = Path(model_or_file).read_bytes()
-    if not flatfile.is_flatbuffer(content):
-        raise invalid_argument("model_or_file", expected, str(model_or_file))
-    return content
 
 
 def _explain(

@@ -56,14 +56,19 @@ def measure(
     paths = sorted(folder.glob("*.tflite"))
     samples = folder / "samples.npz"
     files: dict[str, dict[str, Any]] = {}
-    for path in paths:
-        content = path.read_bytes()
-        found = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-        files[path.stem] = found | _in_a_process(
-            _examine, path, samples if samples.is_file() else None, threads, keep_outputs
-        )
+    given = samples if samples.is_file() else None
+    together = max(1, (os.cpu_count() or 1) // threads)
+    for start in range(0, len(paths), together):
+        started = [
+            (path, _start(_examine, path, given, threads, keep_outputs))
+            for path in paths[start : start + together]
+        ]
+        for path, process in started:
+            content = path.read_bytes()
+            about = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+            files[path.stem] = about | _finish(process)
     running = [path for path in paths if not files[path.stem]["fault"]]
-    timed = _in_a_process(_time, running, samples if samples.is_file() else None, threads, seconds)
+    timed = _finish(_start(_time, running, given, threads, seconds))
     for path, turns in zip(running, timed.get("turns", []), strict=False):
         files[path.stem] |= {"turns": turns, "latency_ms": median(turns)}
     return {
@@ -117,14 +122,20 @@ def is_arm() -> bool:
     return platform.machine().lower() in ("aarch64", "arm64", "armv7l", "armv8l")
 
 
-def _in_a_process(function: Any, *arguments: Any) -> dict[str, Any]:
-    """What ``function`` returns, or a ``fault`` if it raises or crashes."""
+def _start(function: Any, *arguments: Any) -> tuple[Any, Any]:
+    """A process that calls ``function``, and where it tells the result."""
     # A fork costs no import and lets the peak of memory be the file's own.
     context: Any = multiprocessing.get_context("fork" if hasattr(os, "fork") else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_report, args=(sender, function, arguments))
     process.start()
     sender.close()
+    return process, receiver
+
+
+def _finish(started: tuple[Any, Any]) -> dict[str, Any]:
+    """What the function of a started process returned, or a ``fault`` if it raised or crashed."""
+    process, receiver = started
     try:
         result: dict[str, Any] = receiver.recv()
     except EOFError:

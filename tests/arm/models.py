@@ -84,16 +84,31 @@ def layerwise(model: keras.Model) -> keras.Model:
     return model
 
 
+def telling(model: keras.Model) -> keras.Model:
+    """An untrained classifier whose probabilities differ from input to input."""
+    x = np.random.default_rng(0).normal(size=(32, *model.input_shape[1:])).astype(np.float32)
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(x, training=True)
+    top = model.layers[-1]
+    logits = keras.Model(model.inputs, top.input)(x) @ top.kernel
+    scale = 3 / keras.ops.std(logits, axis=0)
+    top.kernel.assign(top.kernel * scale)
+    top.bias.assign(-keras.ops.mean(logits, axis=0) * scale)
+    return model
+
+
 NETWORKS: dict[str, Build] = {
     "LeNet-300-100 at 96x": lambda: compressed(lenet_300_100(), 96),
     "LeNet-5-Caffe at 359x": lambda: compressed(lenet_5_caffe(), 359),
     "fully connected in 4x1 blocks": fully_connected_in_blocks,
-    "MobileNet-like, explicit padding": lambda: mobile(SMALL),
-    "MobileNet-like, SAME padding": lambda: mobile(SMALL, padding="same"),
-    "ResNet-20": lambda: layerwise(resnet_20(filters=4)),
-    "LSTM": lambda: layerwise(lstm_classifier((8, 8), 5, units=48)),
-    "LSTM, unrolled": lambda: layerwise(lstm_classifier((8, 8), 5, units=48, unroll=True)),
-    "attention": lambda: layerwise(attention_classifier((10, 32), 5)),
+    "MobileNet-like, explicit padding": lambda: telling(mobile(SMALL)),
+    "MobileNet-like, SAME padding": lambda: telling(mobile(SMALL, padding="same")),
+    "ResNet-20": lambda: telling(layerwise(resnet_20(filters=4))),
+    "LSTM": lambda: telling(layerwise(lstm_classifier((8, 8), 5, units=48))),
+    "LSTM, unrolled": lambda: telling(layerwise(lstm_classifier((8, 8), 5, units=48, unroll=True))),
+    "attention": lambda: telling(layerwise(attention_classifier((10, 32), 5))),
 }
 
 
