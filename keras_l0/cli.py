@@ -6,9 +6,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from keras_l0.data import check_compiled, evaluate
 from keras_l0.errors import invalid_argument
@@ -128,7 +130,8 @@ def export(options: argparse.Namespace) -> None:
     path = _existing(options.model, "MODEL")
     check_target(options.out, "OUT")
     model = _load_model(path)
-    check, calibration = None, None
+    check: Any = None
+    calibration: Any = None
     if options.check is None and options.quantize == "int8":
         raise invalid_argument(
             "check",
@@ -136,7 +139,10 @@ def export(options: argparse.Namespace) -> None:
             None,
             "Ranges are taken from its training examples",
         )
-    if options.check is not None:
+    named = None if options.check is None else _arrays_by_input(options.check, model)
+    if named is not None:
+        check, calibration = named, named if options.quantize in CALIBRATED else None
+    elif options.check is not None:
         data = _load_data(options.check, model, None, options.raw)
         check = (data.x_test, data.y_test)
         # The training data are what ranges are to be taken from; the test data are held against.
@@ -159,7 +165,11 @@ def export(options: argparse.Namespace) -> None:
 
 def bench(options: argparse.Namespace) -> None:
     """``keras-l0 bench``."""
-    print(run_bench(options.files, threads=options.threads, seconds=options.seconds))
+    found = run_bench(options.files, threads=options.threads, seconds=options.seconds)
+    print(found)
+    broken = [one.path for one in found.timings if one.fault]
+    if broken:
+        raise invalid_argument("FILE", "files that the runtime runs", ", ".join(broken))
 
 
 def _existing(text: str, argument: str) -> Path:
@@ -177,6 +187,20 @@ def _load_model(path: Path, compiled: bool = False) -> keras.Model:
         raise invalid_argument("MODEL", "a whole .keras file", str(path), reason) from error
 
 
+def _arrays_by_input(source: str, model: keras.Model) -> dict[str, NDArray[Any]] | None:
+    """The arrays of an ``.npz`` file that has one for each input's name; ``None`` of any other."""
+    if not Path(source).is_file():
+        return None
+    names = [tensor.name for tensor in model.inputs or ()]
+    try:
+        with np.load(source, allow_pickle=False) as arrays:
+            if names and set(names) <= set(arrays.files):
+                return {name: arrays[name] for name in names}
+    except Exception as error:  # a damaged file fails in as many ways as it has parts
+        raise invalid_argument("check", "a whole .npz file", source, str(error)) from error
+    return None
+
+
 def _load_data(
     source: str, model: keras.Model, holdout: float | None, raw: bool
 ) -> datasets.Dataset:
@@ -184,7 +208,12 @@ def _load_data(
     check_built(model)
     shape = model.input_shape
     if not isinstance(shape, tuple):
-        raise invalid_argument("MODEL", "a model with one input", f"input shapes {shape}")
+        raise invalid_argument(
+            "MODEL",
+            "a model with one input",
+            f"input shapes {shape}",
+            "For an export, --check takes an .npz file with an array for each input's name",
+        )
     if source in datasets.SHAPES:
         data = datasets.load(source)
     elif Path(source).is_dir():
@@ -286,7 +315,8 @@ def _add_data(parser: argparse.ArgumentParser, name: str, required: bool = False
         metavar="DATA",
         required=required,
         help="a .npz file, a folder with one folder of images a class, or "
-        + ", ".join(datasets.SHAPES),
+        + ", ".join(datasets.SHAPES)
+        + "; for an export also a .npz file with an array for each input's name" * (not required),
     )
     parser.add_argument(
         "--raw", action="store_true", help="leave integer pixels as they are, not scaled to [0, 1]"

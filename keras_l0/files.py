@@ -9,6 +9,9 @@ from pathlib import Path
 
 from keras_l0.errors import invalid_argument
 
+# What common file systems allow, in bytes.
+_LONGEST_NAME = 255
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -48,6 +51,11 @@ def check_target(path: str | os.PathLike[str], argument: str = "path") -> Path:
     if not isinstance(path, str | os.PathLike):
         raise invalid_argument(argument, "a file's path", path)
     target = Path(path)
+    # Beside the file stands a temporary one, whose name has ten characters more.
+    if "\0" in str(target) or len(target.name.encode()) > _LONGEST_NAME - 10:
+        raise invalid_argument(
+            argument, f"a file's name of at most {_LONGEST_NAME - 10} bytes", str(target)
+        )
     if target.is_dir():
         raise invalid_argument(argument, "a file's path", str(target), "It is a folder.")
     if not target.parent.is_dir():

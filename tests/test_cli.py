@@ -94,6 +94,36 @@ def test_export_writes_a_file_checked_on_the_data(
     assert report["quantize"] == "float16"
 
 
+def test_export_takes_an_array_for_each_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = [keras.Input((4,), name=name) for name in ("left", "right")]
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Concatenate()(inputs)))
+    model.save(tmp_path / "two.keras")
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "x.npz", left=rng.normal(size=(9, 4)), right=rng.normal(size=(9, 4)))
+    arguments = ["export", str(tmp_path / "two.keras"), str(tmp_path / "two.tflite"), "--json"]
+    assert cli.main([*arguments, "--quantize", "int8", "--check", str(tmp_path / "x.npz")]) == 0
+    assert json.loads(capsys.readouterr().out)["checked_samples"] == 9
+    np.savez(tmp_path / "x.npz", left=rng.normal(size=(9, 4)))
+    assert cli.main([*arguments, "--check", str(tmp_path / "x.npz")]) == 2
+    assert "an array for each input's name" in capsys.readouterr().err
+
+
+def test_bench_of_a_file_that_does_not_run_fails(
+    model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "m.tflite"
+    assert cli.main(["export", str(model_file), str(out)]) == 0
+    assert cli.main(["bench", str(out), "--seconds", "0.1"]) == 0
+    broken = tmp_path / "cut.tflite"
+    broken.write_bytes(out.read_bytes()[:100])
+    assert cli.main(["bench", str(out), str(broken), "--seconds", "0.1"]) == 2
+    found = capsys.readouterr()
+    assert "does not run" in found.out
+    assert "Expected files that the runtime runs" in found.err
+
+
 def test_a_folder_of_images_is_data(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("cat", "dog"):

@@ -105,6 +105,13 @@ def test_a_branch_to_an_output_breaks_a_cluster() -> None:
     assert "one of the model's outputs" in reasons(model)[0]
 
 
+def test_a_mean_of_kept_dimensions_that_is_an_output_breaks_a_cluster() -> None:
+    """On ARM it would come out with its channels first."""
+    model = stack(point())
+    mean = layers.GlobalAveragePooling2D(keepdims=True)(model.layers[-3].output)
+    assert "one of the model's outputs" in reasons(keras.Model(model.inputs, mean))[0]
+
+
 @pytest.mark.parametrize("model", [stack(point(), entry="same"), stack(point(), size=33)])
 def test_a_network_without_an_entry_has_no_cluster(model: keras.Model) -> None:
     assert reasons(model) == []

@@ -320,7 +320,9 @@ def test_a_sparse_file_that_runs_wrong_is_replaced_by_the_dense_one(
     assert report.bytes == report.dense_bytes
     assert report.sparse == ()
     assert report.deviation < 1e-5
-    assert report.notes == ("The dense file was kept, since these were refused: float32-sparse.",)
+    assert report.notes == (
+        "The dense file was kept, since the sparse ones were refused: float32-sparse.",
+    )
     (refused,) = (one for one in report.candidates if one.refusal)
     assert re.fullmatch(
         r"its outputs deviate from the dense file's by 0\.000\d+ of the largest", refused.refusal
@@ -380,11 +382,18 @@ def test_a_mixed_precision_model_is_exported_as_float32(policy: str, tmp_path: P
 
 
 @only_on_tensorflow
-def test_what_tflite_cannot_express_is_told(tmp_path: Path) -> None:
+def test_what_tflite_cannot_express_is_named(tmp_path: Path) -> None:
+    class Eigenvalues(layers.Layer):
+        def call(self, x: Any) -> Any:
+            return keras.ops.linalg.eigh(x)[0]
+
     inputs = keras.Input((4, 4))
-    model = keras.Model(inputs, keras.ops.linalg.eigh(inputs)[0])
-    with pytest.raises(RuntimeError, match="cannot be converted to TFLite's own operators"):
+    model = keras.Model(inputs, Eigenvalues(name="spectrum")(inputs))
+    with pytest.raises(RuntimeError, match="SelfAdjointEigV2, which the layer spectrum needs"):
         export_tflite(model, tmp_path / "m.tflite")
+    half = keras.Sequential([keras.Input((4,)), layers.Dense(3, dtype="float16")])
+    with pytest.raises(RuntimeError, match=r'Its weights are float16.*dtype="float32"'):
+        export_tflite(half, tmp_path / "m.tflite")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -457,6 +466,16 @@ def test_the_report_is_ready_for_json_and_for_reading(tmp_path: Path) -> None:
             {"check_data": np.full((5, 100), "a")},
             "Invalid value for argument `check_data`. Expected numbers. "
             "Received: check_data=['str32']",
+        ),
+        (
+            {"check_data": np.full((5, 100), np.nan)},
+            "Invalid value for argument `check_data`. Expected finite numbers. "
+            "Received: check_data='NaN or infinite ones for x'",
+        ),
+        (
+            {"check_data": iter([np.zeros((2, 100)), np.zeros((2, 99))])},
+            "Invalid value for argument `check_data`. Expected samples of shape (None, 100). "
+            "Received: check_data='arrays of shape (2, 99)'",
         ),
         (
             {"check_data": 7},
@@ -698,6 +717,14 @@ def test_a_device_decides(tmp_path: Path) -> None:
         ({"timings": __file__}, "Expected a file that measure.py wrote"),
         ({"keep_candidates": __file__}, "Expected a folder that can be written"),
         (
+            {"quantize": "int8", "calibration": np.full((5, 100), np.inf)},
+            "argument `calibration`. Expected finite numbers",
+        ),
+        (
+            {"quantize": "int8", "calibration": np.zeros((5, 99)), "keep_candidates": "KEPT"},
+            "argument `calibration`. Expected samples of shape",
+        ),
+        (
             {"quantize": "int8", "calibration": np.zeros((5, 99))},
             "argument `calibration`. Expected samples of shape",
         ),
@@ -707,6 +734,7 @@ def test_a_wrong_argument_of_the_choice_is_named(
     arguments: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tflite, "dense_files", lambda *_: pytest.fail("it was converted"))
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message):
         export_tflite(small(), tmp_path / "m.tflite", **arguments)
     assert list(tmp_path.iterdir()) == []
@@ -723,3 +751,78 @@ def test_a_file_that_crashes_the_runtime_loses_nothing() -> None:
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "{'fault': 'the interpreter crashed (exit status -6)'}\n"
+
+
+@only_on_tensorflow
+def test_each_input_is_calibrated_on_its_own_samples(tmp_path: Path) -> None:
+    """The converter orders inputs in a way of its own, which from four on is another."""
+    rng = np.random.default_rng(0)
+    inputs = [keras.Input((8,), name=f"in{i:02}") for i in range(4)]
+    outputs = [layers.Dense(20 + i)(x) for i, x in enumerate(inputs)]
+    x = {f"in{i:02}": rng.normal(size=(50, 8)).astype(np.float32) * 4.0**i for i in range(4)}
+    path = tmp_path / "m.tflite"
+    model = keras.Model(inputs, outputs)
+    report = export_tflite(model, path, quantize="int8", calibration=x, check_data=x)
+    assert report.deviation < 0.05
+
+
+@only_on_tensorflow
+def test_a_states_zeros_are_left_to_the_loop(tmp_path: Path) -> None:
+    """An LSTM begins with zeros: a constant large enough to pay, which WHILE takes only dense."""
+    model = keras.Sequential([keras.Input((6, 8)), layers.LSTM(256), layers.Dense(4)])
+    report = export_tflite(pruned(model, 0.1), tmp_path / "m.tflite")
+    assert all(not one.refusal for one in report.candidates)
+    assert report.bytes < report.dense_bytes / 3
+
+
+@only_on_tensorflow
+@pytest.mark.parametrize("quantize", [None, "float16", "int8"])
+def test_equal_constants_of_different_shapes_are_encoded_each(
+    quantize: str | None, tmp_path: Path
+) -> None:
+    model = keras.Sequential(
+        [keras.Input((64,)), layers.Dense(32), layers.Dense(64), layers.Dense(32)]
+    )
+    for layer in model.layers:
+        layer.kernel.assign(np.zeros(layer.kernel.shape))
+        layer.bias.assign(np.linspace(0.1, 1, layer.bias.shape[0]))
+    x = np.random.default_rng(0).normal(size=(20, 64)).astype(np.float32)
+    report = export_tflite(model, tmp_path / "m.tflite", quantize=quantize, calibration=x)
+    assert all(not one.refusal for one in report.candidates)
+    assert report.bytes < report.dense_bytes
+    assert len(report.sparse) >= 2
+
+
+@only_on_tensorflow
+def test_a_model_that_cannot_be_pruned_is_dense_with_a_note(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((8,)), layers.ReLU()])
+    report = export_tflite(model, tmp_path / "m.tflite")
+    assert report.notes == ("The model has no prunable layer: its file is dense.",)
+
+
+@only_on_tensorflow
+def test_sparse_tensors_are_named_as_their_layers(tmp_path: Path) -> None:
+    """Keras' own default names, which TensorFlow counts on from."""
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(64), layers.Dense(64)])
+    report = export_tflite(pruned(model, 0.1), tmp_path / "m.tflite")
+    owners = [layer.kernel.path.rpartition("/")[0] for layer in model.layers]
+    assert sorted(t.name.rpartition("/")[0] for t in report.sparse) == sorted(owners)
+
+
+@only_on_tensorflow
+def test_figures_of_a_device_that_lack_something_are_refused(tmp_path: Path) -> None:
+    model, folder, out = small(), tmp_path / "kept", tmp_path / "device.json"
+    export_tflite(model, tmp_path / "m.tflite", keep_candidates=folder)
+    out.write_text(json.dumps(runner.measure(folder, seconds=0.05)))
+    whole = json.loads(out.read_text())
+    for name, value in (("latency_ms", None), ("deviation", None), ("sha256", 3)):
+        damaged = json.loads(out.read_text())
+        damaged["files"]["float32-dense"][name] = value
+        other = tmp_path / "other.json"
+        other.write_text(json.dumps(damaged))
+        with pytest.raises(ValueError, match=r"argument `timings`.*figures are"):
+            export_tflite(model, tmp_path / "m.tflite", timings=other)
+    del whole["files"]["float32-dense"], whole["files"]["float32-sparse"]
+    out.write_text(json.dumps(whole))
+    with pytest.raises(RuntimeError, match="was not asked"):
+        export_tflite(model, tmp_path / "m.tflite", timings=out)

@@ -43,6 +43,12 @@ def test_a_writer_that_fails_leaves_the_older_file_and_no_temporary(tmp_path: Pa
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["a" * 246, "a\0b"])
+def test_a_name_that_no_file_can_have_is_told(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Expected a file's name of at most 245 bytes"):
+        check_target(tmp_path / name)
+
+
 def test_a_writer_that_is_interrupted_leaves_no_temporary(tmp_path: Path) -> None:
     def write_half() -> None:
         with replacing(tmp_path / "model.keras") as temporary:

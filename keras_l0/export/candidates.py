@@ -8,7 +8,7 @@ from functools import cached_property
 from keras_l0.export.clusters import disarm, would_crash
 from keras_l0.export.convert import PER_TENSOR
 from keras_l0.export.cost import PROCESSORS, arm_instructions
-from keras_l0.export.rewrites import convolved, widened
+from keras_l0.export.rewrites import convolved, small_in_float32, widened
 from keras_l0.export.sparse import SparseTensor, sparse_file
 
 KINDS = ("float32", "float16", "dynamic", "int8")
@@ -67,7 +67,8 @@ def candidates(dense: Mapping[str, bytes], optimize_for: str) -> list[Candidate]
         kind = setting.removesuffix(PER_TENSOR)
         first = Candidate(f"{setting}-dense", kind, content)
         found.setdefault(content, first)
-        rewritten = {"dynamic": widened, "int8": convolved}.get(kind, bytes)(content)
+        rewrite = {"float16": small_in_float32, "dynamic": widened, "int8": convolved}
+        rewritten = rewrite.get(kind, bytes)(content)
         # A widened file computes in float32 what the dense one computes in int8.
         same_as = None if kind == "dynamic" else first.name
         ways = ("size", *PROCESSORS) if optimize_for == "latency" else ("size",)

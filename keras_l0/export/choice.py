@@ -92,7 +92,7 @@ def judge(
 
 
 def choose(
-    judged: Sequence[Judged], optimize_for: str, target: str, device: Device | None
+    judged: Sequence[Judged], optimize_for: str, target: str, limits: Limits, device: Device | None
 ) -> Judged:
     """The best of the candidates that are right.
 
@@ -101,7 +101,7 @@ def choose(
     """
     right = [one for one in judged if not one.refusal]
     if not right:
-        raise RuntimeError(_none_is_right(judged))
+        raise RuntimeError(_none_is_right(judged, limits))
 
     def rank(one: Judged) -> tuple[float, ...]:
         size = len(one.candidate.content)
@@ -203,15 +203,16 @@ def _refusal_there(one: Candidate, device: Device, limits: Limits) -> str:
         )
     if found["fault"]:
         return f"{device.processor} does not run it: {found['fault']}"
-    apart = max(found.get("deviation", 0.0), found.get("plain_deviation", 0.0))
+    apart = max(found["deviation"], found["plain_deviation"])
     if apart > limits.deviation[one.kind]:
         return f"its outputs deviate by {apart:.3g} of the largest on {device.processor}"
     return ""
 
 
-def _none_is_right(judged: Sequence[Judged]) -> str:
+def _none_is_right(judged: Sequence[Judged], limits: Limits) -> str:
     running = [one for one in judged if not one.measured.fault]
-    if not running:
+    far = [one for one in running if one.measured.deviation > limits.deviation[one.candidate.kind]]
+    if not running or (not far and limits.disagreement is None):
         return f"No file was written. {judged[0].candidate.name}: {judged[0].refusal}."
     closest = min(running, key=lambda one: one.measured.deviation)
     return (

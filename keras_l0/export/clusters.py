@@ -53,8 +53,11 @@ def cluster(model: Any, graph: Any, entry: Any) -> tuple[list[Any], str]:
         name = flatfile.operator_name(model, op)
         if name == "MEAN":
             behind = [flatfile.operator_name(model, o) for o in flatfile.readers(graph, output)]
-            if len(graph.tensors[output].shape) == 4 and not set(behind) <= _LEAVES_CLUSTER:
-                return members, f"MEAN with kept dimensions is read by {' and '.join(behind)}"
+            if len(graph.tensors[output].shape) == 4:
+                if output in graph.outputs:
+                    return members, "MEAN with kept dimensions is one of the model's outputs"
+                if not set(behind) <= _LEAVES_CLUSTER:
+                    return members, f"MEAN with kept dimensions is read by {' and '.join(behind)}"
             continue
         if output in graph.outputs:
             return members, f"the output of {name} is one of the model's outputs"

@@ -8,9 +8,11 @@ import contextlib
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -20,6 +22,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_l0.export.flatfile import renamed
 from keras_l0.export.samples import Arrays, ModelInputs
 
 PER_TENSOR = "-per-tensor"
@@ -152,12 +155,60 @@ def _convert(
     owner.serve = tf.function(serve)
     found: dict[str, bytes | str] = {}
     for setting in settings:
+        function = owner.serve.get_concrete_function(*specs)
         try:
-            function = owner.serve.get_concrete_function(*specs)
-            found[setting] = _convert_as(setting, function, owner, calibration)
+            content = _convert_as(setting, function, owner, calibration)
         except Exception as error:  # the converter's are of many kinds
-            found[setting] = f"The model cannot be converted to TFLite's own operators: {error}"
+            found[setting] = _reason(str(error), function, model)
+        else:
+            found[setting] = renamed(content, _layers_of_scopes(function, model))
     return found
+
+
+def _layers_of_scopes(function: Any, model: keras.Model) -> dict[str, str]:
+    """For each name scope that reads a weight, the path of the weight's layer.
+
+    Scopes are numbered anew at each tracing, so that ``dense_1`` may be that of ``dense``.
+    """
+    paths = {id(variable.value.handle): variable.path for variable in model.variables}
+    found = {}
+    for outer, inner in function.graph.captures:
+        owner = paths.get(id(outer), "").rpartition("/")[0]
+        parts = inner.name.split("/")
+        last = re.escape(owner.rpartition("/")[2])
+        ends = [i for i, part in enumerate(parts, 1) if re.fullmatch(rf"{last}(_\d+)?", part)]
+        if owner and ends:
+            found["/".join(parts[: ends[-1]])] = owner
+    return found
+
+
+def _reason(error: str, function: Any, model: keras.Model) -> str:
+    """Why there is no file, with the layers that are in the way."""
+    kinds = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", error)))
+    if not kinds:
+        first = next(filter(None, map(str.strip, error.splitlines())), "it does not say why")
+        return f"The model cannot be converted to TFLite's own operators: {first}"
+    layers = {layer.name for layer in model._flatten_layers()}
+    where: dict[str, list[str]] = {kind: [] for kind in kinds}
+    for node in _nodes(function):
+        if node.op in where:
+            for part in reversed(node.name.split("/")):
+                name = next((n for n in (part, re.sub(r"_\d+$", "", part)) if n in layers), None)
+                if name is not None:
+                    where[node.op] += [name] * (name not in where[node.op])
+                    break
+    described = [
+        f"{kind}, which the layer {' and the layer '.join(names)} needs" if names else kind
+        for kind, names in where.items()
+    ]
+    dtypes = sorted({v.dtype for v in model.variables if "float" in v.dtype} - {"float32"})
+    advice = (
+        f"Its weights are {', '.join(dtypes)}, and TFLite computes in float32: build the model "
+        'with dtype="float32" and set its weights.'
+        if dtypes
+        else "Replace the layer, or build it of other operations."
+    )
+    return f"TFLite has no operator for {'; '.join(described)}. {advice}"
 
 
 def _convert_as(setting: str, function: Any, owner: Any, calibration: list[Arrays] | None) -> bytes:
@@ -180,7 +231,10 @@ def _convert_as(setting: str, function: Any, owner: Any, calibration: list[Array
                 "TensorFlow's calibration for int8 crashes on loops, which recurrent layers are "
                 "made of. Give them unroll=True, or choose another `quantize`."
             )
-        converter.representative_dataset = lambda: iter(calibration)
+        # By name: the converter has an order of its own.
+        converter.representative_dataset = lambda: (
+            {f"input_{i:04}": array for i, array in enumerate(batch)} for batch in calibration
+        )
         # Where an operator has no int8 form it computes in float32.
         converter.target_spec.supported_ops = [
             tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
@@ -191,19 +245,27 @@ def _convert_as(setting: str, function: Any, owner: Any, calibration: list[Array
 
 
 def _has_loop(function: Any) -> bool:
+    return any(node.op in ("While", "StatelessWhile") for node in _nodes(function))
+
+
+def _nodes(function: Any) -> list[Any]:
     definition = function.graph.as_graph_def()
-    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
-    return any(node.op in ("While", "StatelessWhile") for node in nodes)
+    return [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
 
 
 @contextlib.contextmanager
 def _without_notices() -> Iterator[None]:
-    """TensorFlow tells of a temporary folder that is gone again when it is read."""
+    """TensorFlow tells of a temporary folder that is gone again when it is read.
+
+    And that an interpreter is deprecated, with which it runs the calibration itself.
+    """
     logger = logging.getLogger("tensorflow")
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
+            yield
     finally:
         logger.setLevel(level)
 

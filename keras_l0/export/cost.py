@@ -46,8 +46,8 @@ PROCESSORS = tuple(_FULLY_CONNECTED)
 _CONVOLUTION = {"float32": 0.33, "int8 in float32": 0.09, "int8": 0.09}
 _DEPTHWISE = {"float32": 0.86, "int8 in float32": 1.13, "int8": 1.0}
 _SPARSE_CONVOLUTION = 0.72
-# Each, whatever its shape.
-_RESHAPE = 75
+# Of a RESHAPE, whatever its shape; and of a DENSIFY in a loop's body, which is called each time.
+_CALL = 75
 
 
 def fully_connected_cost(processor: str, kind: str, form: str, rows: int, stored: int) -> float:
@@ -87,7 +87,7 @@ def arm_instructions(content: bytes) -> float:
     """
     model = flatfile.read(content)
     total = 0.0
-    for graph in model.subgraphs:
+    for place, graph in enumerate(model.subgraphs):
         sparse = sparse_convolutions(model, graph)
         for op in graph.operators:
             name = flatfile.operator_name(model, op)
@@ -97,8 +97,8 @@ def arm_instructions(content: bytes) -> float:
                 total += _convolution(model, graph, op, sparse.get(id(op)) == "")
             elif name == "DEPTHWISE_CONV_2D":
                 total += _places(graph, op) * _size(graph, op) * _DEPTHWISE[_kind(graph, op)]
-            elif name == "RESHAPE":
-                total += _RESHAPE
+            elif name == "RESHAPE" or (name == "DENSIFY" and place > 0):
+                total += _CALL
     return total
 
 

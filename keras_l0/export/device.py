@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_l0.errors import invalid_argument
+from keras_l0.errors import invalid_argument, is_number
 from keras_l0.export import runner
 from keras_l0.export.candidates import Candidate
 from keras_l0.export.check import Samples
@@ -55,7 +55,10 @@ def read_timings(path: str | os.PathLike[str]) -> Device:
         found = json.loads(Path(path).read_text())
         device = Device(str(found["processor"]), dict(found["files"]))
         for one in device.files.values():
-            one["sha256"], one["fault"]
+            wanted = () if one["fault"] else ("latency_ms", "deviation", "plain_deviation")
+            numbers = [one[name] for name in wanted]
+            if not isinstance(one["sha256"], str) or not all(map(is_number, numbers)):
+                raise ValueError(f"a file's figures are {one}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise invalid_argument("timings", expected, str(path), f"{error}") from error
     return device

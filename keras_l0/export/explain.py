@@ -19,7 +19,7 @@ from keras_l0.export.encodings import encode
 from keras_l0.export.runtime import BLOCK_SIZE, BLOCKS, ROWS
 from keras_l0.export.samples import read_inputs
 from keras_l0.export.sparse import sparse_file
-from keras_l0.pruning.targets import check_built
+from keras_l0.pruning.targets import check_built, check_finite
 
 _LAYERS = {
     "FULLY_CONNECTED": "fully connected",
@@ -124,6 +124,14 @@ def explain_sparsity(model_or_file: keras.Model | str | os.PathLike[str]) -> Spa
 
 def _converted(model: keras.Model) -> bytes:
     check_built(model)
+    check_finite(model)
+    if not getattr(model, "inputs", None):
+        raise invalid_argument(
+            "model_or_file",
+            "a model that tells its input shapes, or a .tflite file",
+            model.name,
+            "Export it with check_data, and give the file",
+        )
     inputs, _ = read_inputs(model, None)
     with computing_in_float32(model):
         dense = dense_files(model, inputs, ["float32"])["float32"]
@@ -233,4 +241,5 @@ def _fully_connected_speed(graph: Any, op: Any, tensor: Any, sparsity: float) ->
     form = BLOCKS if len(weights.sparsity.dimMetadata) > 2 else ROWS
     faster = [name for name, limit in limits[form].items() if sparsity > limit]
     how = f"computed with as {'blocks' if form == BLOCKS else 'single weights'}"
-    return ("yes" if len(faster) == len(PROCESSORS) else " ".join(faster) or "no"), f"{how}; {pays}"
+    verdict = "yes" if len(faster) == len(PROCESSORS) else " ".join(faster) or "no"
+    return verdict, f"{how}; {pays or 'zeros cannot make it faster'}"

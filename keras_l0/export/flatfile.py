@@ -3,6 +3,7 @@
 The classes are generated and have no types: models, graphs, operators and tensors are ``Any``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 _BUFFER_ALIGNMENT = 16
 # A code above it does not fit the field that older readers look at.
 _LAST_DEPRECATED_CODE = 127
+# Its version and options, for statistics of its own.
+_OF_THE_CONVERTER = b"CONVERSION_METADATA"
 
 
 def read(content: bytes) -> Any:
@@ -28,9 +31,11 @@ def is_flatbuffer(content: bytes) -> bool:
 
 
 def write(model: Any) -> bytes:
-    """The file's bytes, each distinct buffer once and none that nothing refers to."""
+    """The file's bytes, each distinct buffer once, and no buffer or tensor that nothing uses."""
     from ai_edge_litert.tools import flatbuffer_utils
 
+    for g, graph in enumerate(model.subgraphs):
+        _drop_unused_tensors(model, graph, g)
     owners = [tensor for graph in model.subgraphs for tensor in graph.tensors]
     owners += model.metadata or []
     kept: dict[bytes, int] = {b"": 0}
@@ -41,11 +46,36 @@ def write(model: Any) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def named(content: bytes, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> bytes:
-    """The file with these names in its signature and without what nothing reads.
+def _drop_unused_tensors(model: Any, graph: Any, place: int) -> None:
+    signatures = [one for one in model.signatureDefs or [] if one.subgraphIndex == place]
+    entries = [e for one in signatures for e in (*one.inputs, *one.outputs)]
+    lists = [(graph, "inputs"), (graph, "outputs")]
+    fields = ("inputs", "outputs", "intermediates")
+    lists += [(op, name) for op in graph.operators for name in fields]
+    used = {int(t) for owner, name in lists for t in _ids(owner, name)}
+    used |= {int(entry.tensorIndex) for entry in entries}
+    if used >= set(range(len(graph.tensors))):
+        return
+    kept = sorted(used - {-1})
+    new = {old: t for t, old in enumerate(kept)} | {-1: -1}
+    for owner, name in lists:
+        if getattr(owner, name) is not None:
+            setattr(owner, name, [new[int(t)] for t in _ids(owner, name)])
+    for entry in entries:
+        entry.tensorIndex = new[int(entry.tensorIndex)]
+    graph.tensors = [graph.tensors[old] for old in kept]
 
-    That is names of intermediate results, which in a small network are a tenth of the
-    file, and empty tables.
+
+def _ids(owner: Any, name: str) -> Any:
+    found = getattr(owner, name)
+    return () if found is None else found
+
+
+def named(content: bytes, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> bytes:
+    """The file with these names in its signature and without what the runtime does not read.
+
+    That is all names but those of inputs, outputs and weights of rank 2 or more, which in a
+    small network are a tenth of the file; empty tables; and what the converter says of itself.
 
     Args:
         content: a TFLite file with one signature, its names in alphabetical order
@@ -58,19 +88,47 @@ def named(content: bytes, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> 
     """
     model = read(content)
     (signature,) = model.signatureDefs
+    graph = model.subgraphs[signature.subgraphIndex]
     for entries, names in ((signature.inputs, inputs), (signature.outputs, outputs)):
         by_name = sorted(entries, key=lambda entry: entry.name)
         for entry, name in zip(by_name, names, strict=True):
-            entry.name = name.encode()
+            entry.name = graph.tensors[entry.tensorIndex].name = name.encode()
     for graph in model.subgraphs:
         edges = {*graph.inputs, *graph.outputs}
         for t, tensor in enumerate(graph.tensors):
-            if t not in edges and model.buffers[tensor.buffer].data is None:
+            if t not in edges and (not has_data(model, tensor) or len(tensor.shape) < 2):
                 tensor.name = None
             if tensor.quantization and not any(
                 value is not None and np.any(value) for value in vars(tensor.quantization).values()
             ):
                 tensor.quantization = None
+    model.description = None
+    model.metadata = [one for one in model.metadata or [] if one.name != _OF_THE_CONVERTER]
+    return write(model)
+
+
+def renamed(content: bytes, layers: Mapping[str, str]) -> bytes:
+    """The file with its tensors' names, of which fused ones have several, beginning as given.
+
+    Args:
+        content: a TFLite file.
+        layers: for the beginning of a name, up to a slash, another beginning.
+
+    Returns:
+        The file's bytes.
+    """
+    model = read(content)
+
+    def new(name: str) -> str:
+        for old in sorted(layers, key=len, reverse=True):
+            if name == old or name.startswith(f"{old}/"):
+                return layers[old] + name[len(old) :]
+        return name
+
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            if tensor.name:
+                tensor.name = ";".join(map(new, tensor.name.decode().split(";"))).encode()
     return write(model)
 
 
@@ -191,24 +249,23 @@ def operator_code(model: Any, code: int, version: int) -> int:
 def weights_of(model: Any) -> list[list[tuple[int, int]]]:
     """For each buffer of which nothing but weights are made, their places: graph and tensor.
 
-    Metadata, variables, inputs and outputs, and what is sparse already, are no weights.
+    Those of one shape and type stand together. Metadata, variables, inputs and outputs, and what
+    is sparse already, are no weights.
     """
-    users: dict[int, list[tuple[int, int]]] = {}
-    types: dict[int, int] = {}
+    users: dict[Any, list[tuple[int, int]]] = {}
     refused = {entry.buffer for entry in model.metadata or []}
     for g, graph in enumerate(model.subgraphs):
         taken = {t for operator in graph.operators for t in operator.inputs}
         edges = {*graph.inputs, *graph.outputs}
         for t, tensor in enumerate(graph.tensors):
-            users.setdefault(tensor.buffer, []).append((g, t))
-            unshaped = tensor.shape is None or len(tensor.shape) == 0
-            mixed = types.setdefault(tensor.buffer, tensor.type) != tensor.type
-            wrong = unshaped or mixed or tensor.isVariable or tensor.sparsity
+            shape = () if tensor.shape is None else tuple(map(int, tensor.shape))
+            users.setdefault((tensor.buffer, tensor.type, shape), []).append((g, t))
+            wrong = not shape or tensor.isVariable or tensor.sparsity
             if wrong or t in edges or t not in taken:
                 refused.add(tensor.buffer)
     return [
         places
-        for buffer, places in users.items()
+        for (buffer, _, _), places in users.items()
         if buffer not in refused and model.buffers[buffer].data is not None
     ]
 

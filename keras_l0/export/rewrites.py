@@ -13,6 +13,8 @@ _WEIGHT_READERS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE
 # their results and shapes, a DENSIFY, the sparsity's tables and the operators' codes, rounded up;
 # and for each output, where it had no bias, that of a convolution with its scale and zero point.
 _CONVOLUTION_BYTES, _BIAS_BYTES = 1000, 16
+# A DEQUANTIZE and the tensor that it makes.
+_DEQUANTIZE_BYTES = 100
 # Of a FullyConnected with sparse blocks.
 _BLOCKS_BYTES = 200
 
@@ -56,6 +58,37 @@ def widened(content: bytes) -> bytes:
                     op.builtinOptions.asymmetricQuantizeInputs = False
             code = schema.BuiltinOperator.DEQUANTIZE
             graph.operators.insert(0, flatfile.operator(model, code, [t], [wide], version=2))
+    return flatfile.write(model)
+
+
+def small_in_float32(content: bytes) -> bytes:
+    """Float16 constants become float32 where the ``DEQUANTIZE`` behind takes more than they save.
+
+    Args:
+        content: a float16 file.
+
+    Returns:
+        The file, with the same values.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = flatfile.read(content)
+    for graph in model.subgraphs:
+        for op in list(graph.operators):
+            source = int(op.inputs[0]) if len(op.inputs) else -1
+            if (
+                flatfile.operator_name(model, op) != "DEQUANTIZE"
+                or flatfile.type_name(graph.tensors[source]) != "float16"
+                or not flatfile.has_data(model, graph.tensors[source])
+                or len(flatfile.readers(graph, source)) > 1
+                or int(op.outputs[0]) in graph.outputs
+            ):
+                continue
+            values = flatfile.values(model, graph.tensors[source]).astype(np.float32)
+            if values.nbytes // 2 < _DEQUANTIZE_BYTES:
+                model.buffers.append(schema.BufferT(data=values.tobytes()))
+                graph.tensors[op.outputs[0]].buffer = len(model.buffers) - 1
+                graph.operators.remove(op)
     return flatfile.write(model)
 
 

@@ -28,10 +28,13 @@ can read them; any other it takes for dense."""
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 _DENSIFIED = frozenset({DENSIFY})
 _WIDENED = dict.fromkeys(("FULLY_CONNECTED", *_CONVOLUTIONS, "BATCH_MATMUL", "ADD"), _DENSIFIED)
+_DIRECT = frozenset({DENSIFY, ROWS, BLOCKS})
 
 TAKES: dict[str, dict[str, frozenset[str]]] = {
-    # Computed with as they are. What is not named takes DENSIFY.
-    "float32": {"FULLY_CONNECTED": frozenset({DENSIFY, ROWS, BLOCKS})},
+    # Computed with as they are. A WHILE, whose first states may be constants, takes no DENSIFY.
+    "float32": _WIDENED
+    | dict.fromkeys(("CONV_3D", "GATHER"), _DENSIFIED)
+    | {"FULLY_CONNECTED": _DIRECT},
     # Widened to float32 by DEQUANTIZE when the file is loaded. In front of an operator that the
     # default delegate leaves to the runtime, such as an embedding (GATHER), it takes the DENSIFY
     # and leaves the DEQUANTIZE behind, which then reads memory that was never written.
@@ -47,8 +50,6 @@ TAKES: dict[str, dict[str, frozenset[str]]] = {
 }
 """For each kind of weights and each operator that reads them, the forms that run and are right,
 with the default delegate and without any."""
-
-_ANY_OPERATOR = {"float32": _DENSIFIED}
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,7 @@ class Reading:
         """The sparse forms that all of its readers take."""
         if self.kind not in TAKES or not self.operators:
             return frozenset()
-        default = _ANY_OPERATOR.get(self.kind, frozenset())
-        taken = [TAKES[self.kind].get(name, default) for name in self.operators]
+        taken = [TAKES[self.kind].get(name, frozenset()) for name in self.operators]
         direct = frozenset() if self.is_matrix else frozenset({ROWS, BLOCKS})
         return frozenset.intersection(*taken) - direct
 

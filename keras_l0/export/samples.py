@@ -80,10 +80,19 @@ def read_inputs(
     flat = [keras.tree.flatten(piece) for piece in pieces]
     for piece in flat:
         _require_fit(piece, inputs, argument)
+    if len({tuple(array.shape[1:] for array in piece) for piece in flat}) > 1:
+        raise invalid_argument(
+            argument,
+            "batches of the same shape but for their length",
+            [[array.shape for array in piece] for piece in flat],
+        )
     arrays = [
         np.concatenate([piece[i] for piece in flat])[:LARGEST_SAMPLE_COUNT].astype(dtype)
         for i, dtype in enumerate(inputs.dtypes)
     ]
+    for name, array in zip(inputs.names, arrays, strict=True):
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise invalid_argument(argument, "finite numbers", f"NaN or infinite ones for {name}")
     count = len(arrays[0]) // inputs.batch * inputs.batch
     if count == 0:
         raise invalid_argument(

@@ -18,7 +18,7 @@ from keras_l0.export.figures import ExportReport as ExportReport
 from keras_l0.export.flatfile import named
 from keras_l0.export.samples import Arrays, ModelInputs, read_inputs, unique
 from keras_l0.files import check_folder, check_target, replacing
-from keras_l0.pruning.targets import check_built
+from keras_l0.pruning.targets import check_built, check_finite, find_targets
 
 QUANTIZE = (*KINDS[1:], "auto")
 """What ``quantize`` may be beside ``None``."""
@@ -116,10 +116,10 @@ def export_tflite(
     if target not in TARGETS:
         raise invalid_argument("target", one_of(TARGETS), target)
     device = None if timings is None else read_timings(timings)
-    kept = None if keep_candidates is None else check_folder(keep_candidates, "keep_candidates")
     kinds = _kinds(quantize, calibration)
     inputs, batches = read_inputs(model, check_data)
     ranges = None if calibration is None else _calibration(model, calibration, inputs)
+    kept = None if keep_candidates is None else check_folder(keep_candidates, "keep_candidates")
     # The path is checked before the work, and nothing is left there if the work fails.
     with replacing(path) as temporary:
         with computing_in_float32(model) as was_mixed:
@@ -142,7 +142,7 @@ def export_tflite(
         judged = judge(built, measured, samples, limits, device)
         if kept is not None:
             keep(kept, built, samples)
-        chosen = choose(judged, optimize_for, target, device)
+        chosen = choose(judged, optimize_for, target, limits, device)
         temporary.write_bytes(chosen.candidate.content)
     notes = [*chosen.candidate.notes]
     notes += [
@@ -152,9 +152,12 @@ def export_tflite(
     ]
     if was_mixed:
         notes.append("The model's mixed precision is for training; the file computes in float32.")
-    refused = [one.candidate.name for one in judged if one.refusal]
-    if not chosen.candidate.sparse and refused:
-        notes.append(f"The dense file was kept, since these were refused: {', '.join(refused)}.")
+    sparse = [one for one in judged if one.candidate.sparse]
+    if not find_targets(model).weights:
+        notes.append("The model has no prunable layer: its file is dense.")
+    elif not chosen.candidate.sparse and sparse and all(one.refusal for one in sparse):
+        names = ", ".join(one.candidate.name for one in sparse)
+        notes.append(f"The dense file was kept, since the sparse ones were refused: {names}.")
     return report_on(
         chosen,
         judged,
@@ -199,15 +202,7 @@ def _require_valid(model: Any, tolerance: Any) -> None:
     check_built(model)
     if tolerance is not None and not (is_number(tolerance) and 0 < tolerance < math.inf):
         raise invalid_argument("tolerance", "a positive finite number or None", tolerance)
-    for weight in model.weights:
-        values = keras.ops.convert_to_numpy(weight)
-        if "float" in weight.dtype and not np.isfinite(values.astype(np.float32)).all():
-            raise invalid_argument(
-                "model",
-                "finite weights",
-                model.name,
-                f"Its weight {weight.path} holds NaN or infinite values.",
-            )
+    check_finite(model)
 
 
 def _kinds(quantize: str | None, calibration: Any) -> list[str]:

@@ -145,6 +145,19 @@ def check_built(model: keras.Model) -> None:
         )
 
 
+def check_finite(model: keras.Model) -> None:
+    """Raises a ``ValueError`` if a weight of ``model`` is NaN or infinite."""
+    for weight in model.weights:
+        values = ops.convert_to_numpy(weight)
+        if "float" in weight.dtype and not np.isfinite(values.astype(np.float32)).all():
+            raise invalid_argument(
+                "model",
+                "finite weights",
+                model.name,
+                f"Its weight {weight.path} holds NaN or infinite values.",
+            )
+
+
 def walk(
     model: keras.Model,
 ) -> Iterator[tuple[tuple[keras.Layer, ...], list[keras.Variable]]]:
