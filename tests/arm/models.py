@@ -126,6 +126,9 @@ ONE_LAYER: dict[str, Build] = {
     "convolution": lambda: layerwise(
         keras.Sequential([keras.Input((16, 16, 64)), layers.Conv2D(64, 3, padding="same")])
     ),
+    "1x1 convolution over few channels": lambda: layerwise(
+        keras.Sequential([keras.Input((16, 16, 4)), layers.Conv2D(512, 1)])
+    ),
     "depthwise": lambda: layerwise(
         keras.Sequential([keras.Input((32, 32, 128)), layers.DepthwiseConv2D(3, padding="same")])
     ),
