@@ -1,5 +1,7 @@
 """What TensorFlow's own converter makes of a pruned Keras model, as its guides show it."""
 
+import contextlib
+import io
 import warnings
 from typing import Any
 
@@ -36,8 +38,8 @@ def stock_file(
             return "its calibration crashes on loops"
         converter.representative_dataset = lambda: ([x[None]] for x in calibration)
     try:
-        with warnings.catch_warnings():
-            # That the input's range is taken from the samples.
+        # It prints what it saves, and warns that the input's range is taken from the samples.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             return bytes(converter.convert())
     except Exception as error:  # the converter's are of many kinds
