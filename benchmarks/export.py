@@ -140,7 +140,6 @@ def compare(model: keras.Model, case: Case) -> dict[str, Any]:
     check_data, calibration = x[-SAMPLES:], x[:SAMPLES]
     contents: dict[str, bytes] = {}
     reasons: dict[str, str] = {}
-    reports: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         for kind in KINDS:
             for sparse in (False, True):
@@ -153,7 +152,7 @@ def compare(model: keras.Model, case: Case) -> dict[str, Any]:
             for objective in OBJECTIVES:
                 path, kept = Path(name) / "m.tflite", Path(name) / f"{kind} {objective}"
                 try:
-                    report = export_tflite(
+                    export_tflite(
                         model,
                         path,
                         quantize=None if kind == "float32" else kind,
@@ -167,7 +166,6 @@ def compare(model: keras.Model, case: Case) -> dict[str, Any]:
                     continue
                 contents.setdefault(f"{kind} dense", (kept / f"{kind}-dense.tflite").read_bytes())
                 contents[f"{kind} {objective}"] = path.read_bytes()
-                reports[f"{kind} {objective}"] = report.to_dict()
     stems = {f"{place:03}": label for place, label in enumerate(contents)}
     found = check.measure(
         {stem: runnable(contents[label]) for stem, label in stems.items()},
@@ -198,7 +196,6 @@ def compare(model: keras.Model, case: Case) -> dict[str, Any]:
         **_entropy(model),
         "refused": reasons,
         "files": [asdict(row) for row in rows],
-        "candidates": {label: report["candidates"] for label, report in reports.items()},
         "summary": _verdict(rows),
     }
 
