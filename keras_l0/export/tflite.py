@@ -150,6 +150,13 @@ def export_tflite(
         for setting, reason in converted.items()
         if isinstance(reason, str)
     ]
+    spread = _spread(samples)
+    if spread < limits.deviation[chosen.candidate.kind]:
+        notes.append(
+            f"The model's outputs differ by {spread:.2g} of the largest from sample to sample, "
+            "less than the tolerance: the comparison says little. Give other `check_data`, or a "
+            "trained model."
+        )
     if was_mixed:
         notes.append("The model's mixed precision is for training; the file computes in float32.")
     sparse = [one for one in judged if one.candidate.sparse]
@@ -243,6 +250,15 @@ def _keras_outputs(
             "no file can be compared with them."
         )
     return names, expected
+
+
+def _spread(samples: check.Samples) -> float:
+    """How much an output differs between samples, over its largest, where it differs most."""
+    return max(
+        (float(np.ptp(y, axis=0).max() / (np.abs(y).max() or 1.0)))
+        for y in (array.astype(np.float64) for array in samples.stacked_outputs())
+        if y.size
+    )
 
 
 def _output_names(model: keras.Model, result: Any) -> tuple[str, ...]:

@@ -92,8 +92,8 @@ def telling(model: keras.Model) -> keras.Model:
             layer.momentum = 0.0
     model(x, training=True)
     top = model.layers[-1]
-    logits = keras.Model(model.inputs, top.input)(x) @ top.kernel
-    scale = 3 / keras.ops.std(logits, axis=0)
+    logits = keras.Model(model.inputs, top.input)([x]) @ top.kernel
+    scale = 0.5 / keras.ops.max(keras.ops.std(logits, axis=0))
     top.kernel.assign(top.kernel * scale)
     top.bias.assign(-keras.ops.mean(logits, axis=0) * scale)
     return model
