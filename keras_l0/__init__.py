@@ -7,6 +7,7 @@ from keras_l0.pruning.callbacks import GlobalPrune as GlobalPrune
 from keras_l0.pruning.callbacks import LayerwisePrune as LayerwisePrune
 from keras_l0.pruning.callbacks import RandomPrune as RandomPrune
 from keras_l0.pruning.keep import KeepZeros as KeepZeros
+from keras_l0.pruning.neuron_callback import NeuronPrune as NeuronPrune
 from keras_l0.pruning.once import prune as prune
 from keras_l0.regularizers import L2L0 as L2L0
 from keras_l0.regularizers import largest_alpha as largest_alpha
@@ -15,3 +16,4 @@ from keras_l0.regularizers import zero_attraction as zero_attraction
 from keras_l0.report.summary import summarize as summarize
 from keras_l0.report.sweep import sweep as sweep
 from keras_l0.scheme import compress as compress
+from keras_l0.structure.shrink import shrink as shrink

@@ -9,7 +9,8 @@ import keras
 from keras.regularizers import Regularizer
 
 from keras_l0.errors import invalid_argument
-from keras_l0.pruning.targets import check_built, layer_path, matches, walk
+from keras_l0.models import check_built, layer_path
+from keras_l0.pruning.targets import matches, walk
 
 SCALES = {"layer_size": ("l2", "l1", "l0"), "layer_size_l0": ("l0",)}
 

@@ -27,8 +27,8 @@ from keras_l0.export.tflite import (
     export_tflite,
 )
 from keras_l0.files import check_folder, check_target, replacing, write_text
+from keras_l0.models import check_built
 from keras_l0.pruning.goals import Goal
-from keras_l0.pruning.targets import check_built
 from keras_l0.regularizers import L2L0
 from keras_l0.report.summary import summarize
 from keras_l0.scheme import compress as run_compress

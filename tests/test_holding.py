@@ -513,7 +513,7 @@ class States(keras.callbacks.Callback):
         own = [
             (name, value)
             for name, value in optimizer_state(self.model.optimizer)
-            if name != "held_value"
+            if name not in ("held_value", "free_channels")
         ]
         self.states.append(own)
 

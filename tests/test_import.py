@@ -14,8 +14,9 @@ import keras_l0
 # Keras itself imports the last two where they are installed: what counts is what we add.
 HEAVY = ["tensorflow", "ai_edge_litert", "matplotlib", "sklearn"]
 NAMES = [
-    *("GlobalPrune", "KeepZeros", "L2L0", "LayerwisePrune", "RandomPrune", "compress"),
+    *("GlobalPrune", "KeepZeros", "L2L0", "LayerwisePrune", "NeuronPrune", "RandomPrune"),
     *(
+        "compress",
         "explain_sparsity",
         "export_tflite",
         "largest_alpha",
@@ -24,7 +25,7 @@ NAMES = [
         "scaling_factor",
         "summarize",
     ),
-    *("sweep", "zero_attraction"),
+    *("shrink", "sweep", "zero_attraction"),
 ]
 
 PROBE = """

@@ -19,7 +19,7 @@ from keras_l0.export.encodings import encode
 from keras_l0.export.runtime import BLOCK_SIZE, BLOCKS, ROWS
 from keras_l0.export.samples import read_inputs
 from keras_l0.export.sparse import sparse_file
-from keras_l0.pruning.targets import check_built, check_finite
+from keras_l0.models import check_built, check_finite
 
 _LAYERS = {
     "FULLY_CONNECTED": "fully connected",

@@ -18,7 +18,8 @@ from keras_l0.export.figures import ExportReport as ExportReport
 from keras_l0.export.flatfile import named
 from keras_l0.export.samples import Arrays, ModelInputs, read_inputs, unique
 from keras_l0.files import check_folder, check_target, replacing
-from keras_l0.pruning.targets import check_built, check_finite, find_targets
+from keras_l0.models import check_built, check_finite
+from keras_l0.pruning.targets import find_targets
 
 QUANTIZE = (*KINDS[1:], "auto")
 """What ``quantize`` may be beside ``None``."""

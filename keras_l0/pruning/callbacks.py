@@ -11,8 +11,11 @@ from keras_l0.pruning.schedules import Ramp, check_ramp, resolve
 from keras_l0.pruning.units import SINGLE, Unit, choose_unit
 
 
-class _Prune(KeepZeros):
-    """What the pruning callbacks share: the ramp, and zeros that are held from it on."""
+class Prune(KeepZeros):
+    """What the pruning callbacks share: the ramp, and zeros that are held from it on.
+
+    Not for users.
+    """
 
     def __init__(
         self,
@@ -38,15 +41,18 @@ class _Prune(KeepZeros):
         # A fit that begins past a pruning makes up for it; one that resumes finds it done.
         late = self._epoch is None and epoch > ramp.begin and (epoch > ramp.end or not self.regrow)
         if ramp.prunes(epoch) or late:
-            plan.prune_to(self._plan(), ramp.share(epoch), self._score())
-        self._hold.switch(epoch >= (ramp.last_tenth if self.regrow else ramp.begin))
+            self._prune(ramp.share(epoch))
+        holds = epoch >= (ramp.last_tenth if self.regrow else ramp.begin)
+        self._hold.switch(holds)
+        if holds:
+            self._pin()
         self._epoch = epoch
 
     def _prepare(self) -> None:
         epochs = self.params["epochs"]
         self._ramp: Ramp = resolve(self.begin, self.end, self.every, self.power, epochs)
         # A goal out of reach, or NaN, is an error now, not in the middle of the night.
-        plan.check_weights(self._plan())
+        self._check()
         if self._ramp.end >= epochs:
             warnings.warn(
                 f"{type(self).__name__}: pruning ends at epoch {self._ramp.end}, but this fit ends "
@@ -60,6 +66,14 @@ class _Prune(KeepZeros):
         for path, reason in self._targets.skipped.items():
             if "quantized" in reason:
                 self._tell(f"{path} is skipped: {reason}.")
+
+    def _check(self) -> None:
+        """Raises a ``ValueError`` unless what was asked for can be done."""
+        plan.check_weights(self._plan())
+
+    def _prune(self, share: float) -> None:
+        """Prunes to a share of the target."""
+        plan.prune_to(self._plan(), share, self._score())
 
     def _plan(self) -> list[plan.Quota]:
         """How many zeros in which weights."""
@@ -80,7 +94,7 @@ class _Prune(KeepZeros):
         )
 
 
-class GlobalPrune(_Prune):
+class GlobalPrune(Prune):
     """Prunes the weights of smallest magnitude in the network as a whole, during ``fit``.
 
     Pruning happens at the beginning of an epoch, so that the epoch trains, is validated and
@@ -167,7 +181,7 @@ class GlobalPrune(_Prune):
         )
 
 
-class LayerwisePrune(_Prune):
+class LayerwisePrune(Prune):
     """Prunes the weights of smallest magnitude of each layer, during ``fit``.
 
     As ``GlobalPrune``, but each layer is ranked by itself: each weight tensor of n weights
@@ -239,7 +253,7 @@ class LayerwisePrune(_Prune):
         )
 
 
-class RandomPrune(_Prune):
+class RandomPrune(Prune):
     """Prunes random weights of the whole network, during ``fit``: the baseline.
 
     As ``GlobalPrune``, but for the score.

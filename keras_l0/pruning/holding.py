@@ -7,9 +7,13 @@ momentum, weight decay, constraints and accumulated gradients. No mask is stored
 are the mask. A resumed run needs nothing but the weights, and nothing is retraced when the
 zeros change.
 
+Biases and normalizations of pruned channels are held too, though not every zero of theirs: an
+unpruned channel's bias starts from zero. Which ones are is a small mask for each, found anew
+from the zeros at every epoch's beginning.
+
 Whether zeros are held is a variable of the optimizer, since JAX carries only such state into
-a compiled step. It is hidden while the optimizer is saved or loaded: files have the optimizer's
-own variables and no other.
+a compiled step, and so are the masks. They are hidden while the optimizer is saved or loaded:
+files have the optimizer's own variables and no other.
 """
 
 import contextlib
@@ -17,7 +21,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 _HOLDS = "_keras_l0_holds"
 
@@ -35,10 +41,14 @@ class Hold:
         optimizer: the model's optimizer; a wrapper such as ``LossScaleOptimizer`` is followed
             to its inner optimizer.
         variables: the weights whose zeros are held.
+        pinned: variables of which only those zeros are held that ``pin`` says.
     """
 
     def __init__(
-        self, optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        variables: Sequence[keras.Variable],
+        pinned: Sequence[keras.Variable] = (),
     ) -> None:
         self.variables = list(variables)
         self._chain = _chain(optimizer)
@@ -46,6 +56,19 @@ class Hold:
         self._held = inner.add_variable(
             (), dtype="float32", name="held_value", aggregation="only_first_replica"
         )
+        self._pins = [
+            (
+                variable,
+                inner.add_variable(
+                    variable.shape,
+                    initializer="ones",
+                    dtype="float32",
+                    name="free_channels",
+                    aggregation="only_first_replica",
+                ),
+            )
+            for variable in pinned
+        ]
         self.switch(False)
         holds = vars(inner).setdefault(_HOLDS, [])
         holds.append(self)
@@ -59,12 +82,18 @@ class Hold:
         """Begins or ends the holding, from the next step on."""
         self._held.assign(_ZERO if on else _NOTHING)
 
+    def pin(self, masks: Sequence[NDArray[np.bool_]]) -> None:
+        """Which entries of the pinned variables are held, from the next step on."""
+        for (_, free), mask in zip(self._pins, masks, strict=True):
+            free.assign(np.logical_not(mask).astype(np.float32))
+
     def release(self) -> None:
         """Takes the hook off; the optimizer is as it was before."""
         inner = self._chain[-1]
         holds = vars(inner)[_HOLDS]
         holds.remove(self)
-        inner._untrack_variable(self._held)
+        for variable in self._own():
+            inner._untrack_variable(variable)
         if not holds:
             del vars(inner)[_HOLDS], vars(inner)["apply"]
             for link in self._chain:
@@ -77,7 +106,13 @@ class Hold:
             w = ops.convert_to_tensor(variable)
             free = ops.not_equal(w, ops.cast(self._held, w.dtype))
             masks.append((variable, ops.cast(free, w.dtype)))
+        for variable, free in self._pins:
+            masks.append((variable, ops.cast(ops.convert_to_tensor(free), variable.dtype)))
         return masks
+
+    def _own(self) -> list[keras.Variable]:
+        """What it added to the optimizer's variables."""
+        return [self._held, *(free for _, free in self._pins)]
 
 
 def _chain(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
@@ -127,7 +162,7 @@ def _hiding(
 
 @contextlib.contextmanager
 def _without_switches(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    switches = [hold._held for hold in vars(optimizer)[_HOLDS]]
+    switches = [own for hold in vars(optimizer)[_HOLDS] for own in hold._own()]
     for switch in switches:
         optimizer._untrack_variable(switch)
     try:

@@ -5,18 +5,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from keras_l0.pruning.holding import Hold
 from keras_l0.pruning.measure import measure, penalty
+from keras_l0.pruning.neurons import pinned
 from keras_l0.pruning.targets import as_patterns, find_targets
 from keras_l0.pruning.watch import Watch
+from keras_l0.structure.graph import Graph, has_graph
 
 
 class KeepZeros(keras.callbacks.Callback):
     """Holds the zeros of a pruned network through a ``fit``: fine tuning.
 
     What is zero before a step is zero after it, with any optimizer, inside the compiled train
-    step. Logs gain ``sparsity``, ``compression`` and ``penalty`` at each epoch's end. It may
+    step; so are the biases and normalizations of channels that are zero altogether. Logs gain
+    ``sparsity``, ``compression`` and ``penalty`` at each epoch's end. It may
     stand beside another pruning callback.
 
     Args:
@@ -52,7 +57,8 @@ class KeepZeros(keras.callbacks.Callback):
         self._kept = 0
         self._prepare()
         held = [weight.variable for weight in self._targets.live if weight.variable.trainable]
-        self._hold = Hold(model.optimizer, held)
+        self._graph = Graph(model) if has_graph(model) else None
+        self._hold = Hold(model.optimizer, held, [variable for variable, _ in self._pinned()])
         model.make_train_function(force=True)
         self._watch = Watch(
             model,
@@ -66,6 +72,7 @@ class KeepZeros(keras.callbacks.Callback):
         if self._epoch is None:
             self._kept = measure(self.model, self._targets).zeros
             self._hold.switch(True)
+        self._pin()
         self._epoch = epoch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -75,6 +82,16 @@ class KeepZeros(keras.callbacks.Callback):
             logs["sparsity"] = now.sparsity
             logs["compression"] = now.compression
             logs["penalty"] = penalty(self.model)
+
+    def _pin(self) -> None:
+        """Holds the biases and normalizations of the channels that are pruned by now."""
+        self._hold.pin([mask for _, mask in self._pinned()])
+
+    def _pinned(self) -> list[tuple[keras.Variable, NDArray[np.bool_]]]:
+        if self._graph is None:
+            return []
+        _ = self.model  # on JAX this brings the weights up to date
+        return pinned(self._graph, {id(weight.variable) for weight in self._targets.live})
 
     def _prepare(self) -> None:
         """What a subclass does once the targets are known."""

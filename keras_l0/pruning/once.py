@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 import keras
 
-from keras_l0.errors import invalid_argument
+from keras_l0.errors import invalid_argument, one_of
+from keras_l0.models import check_finite
 from keras_l0.pruning import plan, scores
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.measure import Measure, measure
+from keras_l0.pruning.neurons import NeuronGoal, Neurons
 from keras_l0.pruning.targets import Targets, find_targets
 
 METHODS = ("global", "layerwise", "random")
+"""Those that take single weights; ``"neuron"`` takes whole channels."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class Pruned(Measure):
 
     Args:
         frozen: paths of frozen weights, which count as left.
-        skipped: paths of layers that have nothing to prune, with the reason.
+        skipped: paths of layers that have nothing to prune, with the reason; with
+            ``method="neuron"`` also of those whose channels were left alone.
     """
 
     frozen: list[str]
@@ -36,6 +40,10 @@ def prune(
     score: str | Callable[[scores.Array], scores.Array] = "magnitude",
     seed: int | None = None,
     layers: str | Sequence[str] | None = None,
+    fraction: float | None = None,
+    flops: float | None = None,
+    scope: str = "layer",
+    minimum: int = 1,
 ) -> Pruned:
     """Sets the weights that matter least to zero: once, now, in place.
 
@@ -48,12 +56,22 @@ def prune(
             zero afterwards; of equal ones the earlier go first.
         compression: instead: all parameters of the network over those left, ≥ 1.
         method: ``"global"`` ranks all weights together, ``"layerwise"`` each layer's by
-            themselves at one sparsity, ``"random"`` takes any of the network.
+            themselves at one sparsity, ``"random"`` takes any of the network; ``"neuron"`` takes
+            whole neurons and filters, which ``shrink`` then removes. It needs a Sequential or
+            Functional model, ``fraction`` or ``flops``, and none of ``sparsity`` and
+            ``compression``.
         score: ``"magnitude"``, or a function from a weight tensor (NumPy) to scores of its
-            shape; the smallest go first.
+            shape; the smallest go first. For neurons it is the ℓ2 norm of the weights that make
+            a channel, ``"norm"`` or ``"magnitude"``.
         seed: for ``method="random"``, an integer ≥ 0; ``None`` draws one.
         layers: ``fnmatch`` patterns on a layer's path or name, or one: only these are pruned,
             frozen ones too. ``None`` for every prunable weight that is not frozen.
+        fraction: for ``method="neuron"``: the share of channels that are zero afterwards, in
+            [0, 1), of each group of layers that hang together.
+        flops: instead: the share of the multiply-adds that go, in [0, 1), with the smallest
+            fraction that reaches it.
+        scope: ``"layer"``, or ``"global"`` to rank the channels of all groups together.
+        minimum: how many channels stay in each layer, ≥ 1.
 
     Returns:
         The sparsity and compression reached, frozen weights and skipped layers.
@@ -70,8 +88,28 @@ def prune(
     >>> prune(model, 0.75).zeros
     30
 
-    Source: the paper's GP, LP and RP (section 4.1).
+    Source: the paper's GP, LP and RP (section 4.1), and NP (section 4.6).
     """
+    if method == "neuron":
+        if sparsity is not None or compression is not None:
+            raise invalid_argument(
+                "sparsity",
+                'None with method="neuron", as is `compression`',
+                compression if sparsity is None else sparsity,
+                "Give `fraction` or `flops`",
+            )
+        if seed is not None:
+            raise invalid_argument("seed", 'None with method="neuron"', seed)
+        by = "norm" if score == "magnitude" else score
+        return _prune_neurons(model, NeuronGoal(fraction, flops, scope, minimum, by), layers)
+    for name, value, unset in (
+        ("fraction", fraction, None),
+        ("flops", flops, None),
+        ("scope", scope, "layer"),
+        ("minimum", minimum, 1),
+    ):
+        if value != unset:
+            raise invalid_argument(name, 'nothing without method="neuron"', value)
     goal = Goal(sparsity, compression)
     chosen = choose_score(method, score, seed)
     targets = find_targets(model, layers)
@@ -80,6 +118,20 @@ def prune(
         **vars(measure(model, targets)),
         frozen=[weight.path for weight in targets.frozen],
         skipped=targets.skipped,
+    )
+
+
+def _prune_neurons(
+    model: keras.Model, goal: NeuronGoal, layers: str | Sequence[str] | None
+) -> Pruned:
+    targets = find_targets(model, layers)
+    check_finite(model)
+    neurons = Neurons(model, targets)
+    neurons.zero(neurons.choose(goal))
+    return Pruned(
+        **vars(measure(model, targets)),
+        frozen=[weight.path for weight in targets.frozen],
+        skipped={**targets.skipped, **neurons.left_alone},
     )
 
 
@@ -92,7 +144,7 @@ def choose_score(
         ValueError: if an argument is out of its range, or they do not go together.
     """
     if method not in METHODS:
-        raise invalid_argument("method", f"one of {', '.join(METHODS)}", method)
+        raise invalid_argument("method", one_of((*METHODS, "neuron")), method)
     if method == "random":
         if score != "magnitude":
             raise invalid_argument("score", 'nothing with method="random"', score)

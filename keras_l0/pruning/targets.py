@@ -11,6 +11,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from keras_l0.errors import invalid_argument
+from keras_l0.models import check_built, layer_path
 
 
 @dataclass(frozen=True)
@@ -132,32 +133,6 @@ def find_targets(model: keras.Model, layers: str | Sequence[str] | None = None) 
     return targets
 
 
-def check_built(model: keras.Model) -> None:
-    """Raises a ``ValueError`` unless ``model`` is a Keras model whose weights exist."""
-    if not isinstance(model, keras.Model):
-        raise invalid_argument("model", "a keras.Model", model)
-    if not model.built:
-        raise invalid_argument(
-            "model",
-            "a built model",
-            model.name,
-            "Call `model.build(input_shape)`, or the model on a batch, first",
-        )
-
-
-def check_finite(model: keras.Model) -> None:
-    """Raises a ``ValueError`` if a weight of ``model`` is NaN or infinite."""
-    for weight in model.weights:
-        values = ops.convert_to_numpy(weight)
-        if "float" in weight.dtype and not np.isfinite(values.astype(np.float32)).all():
-            raise invalid_argument(
-                "model",
-                "finite weights",
-                model.name,
-                f"Its weight {weight.path} holds NaN or infinite values.",
-            )
-
-
 def walk(
     model: keras.Model,
 ) -> Iterator[tuple[tuple[keras.Layer, ...], list[keras.Variable]]]:
@@ -205,11 +180,6 @@ def matches(lineage: Sequence[keras.Layer], pattern: str) -> bool:
         fnmatch.fnmatchcase(layer.name, pattern) or fnmatch.fnmatchcase(layer_path(layer), pattern)
         for layer in lineage
     )
-
-
-def layer_path(layer: keras.Layer) -> str:
-    """The layer's path in the model, or its name where it has none yet."""
-    return layer.path or layer.name
 
 
 def _names(pattern: str, lineage: Sequence[keras.Layer], variable: keras.Variable) -> bool:

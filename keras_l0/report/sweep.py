@@ -10,12 +10,13 @@ import keras
 
 from keras_l0.data import check_compiled, evaluate
 from keras_l0.errors import invalid_argument
+from keras_l0.models import check_built
 from keras_l0.pruning import plan
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.measure import measure
 from keras_l0.pruning.once import choose_score, make_plan
 from keras_l0.pruning.scores import Array
-from keras_l0.pruning.targets import Targets, check_built, find_targets
+from keras_l0.pruning.targets import Targets, find_targets
 from keras_l0.report.plots import plot_tradeoff
 from keras_l0.text import table
 

@@ -1,0 +1,90 @@
+"""Pruning of neurons and filters during ``fit``, as a Keras callback."""
+
+from collections.abc import Sequence
+
+from keras_l0.models import check_finite
+from keras_l0.pruning.callbacks import Prune
+from keras_l0.pruning.neurons import NeuronGoal, Neurons
+
+
+class NeuronPrune(Prune):
+    """Prunes whole neurons and filters, those that matter least, during ``fit``.
+
+    Channels that must go together, since layers hang together by a sum or a depthwise
+    convolution, are one, and go by one score. All that makes such a channel becomes zero: its
+    filters, biases, γ and β, and the moving mean of its normalization. They are held at zero from
+    then on, and ``shrink`` takes them out of the trained model. Layers whose channels cannot be
+    taken out are left alone and named. As in ``GlobalPrune``, pruning happens at the beginning of
+    an epoch, to the ramp's share of ``fraction`` or ``flops``; beside a ``GlobalPrune`` it is the
+    paper's NP+GP.
+
+    Logs gain ``sparsity``, ``compression`` and ``penalty``.
+
+    Args:
+        fraction: the share of channels to take, in [0, 1): ``round(fraction · n)`` of the n
+            channels of each group of layers that hang together.
+        flops: instead: the share of multiply-adds to take, in [0, 1), of the model as it stands;
+            the fraction is the smallest that reaches it.
+        score: ``"norm"``, the ℓ2 norm √(Σ w²) of all weights that make a channel.
+        scope: ``"layer"``; or ``"global"``, where the channels of all groups are ranked together.
+        minimum: how many channels stay in each layer, ≥ 1.
+        begin: as in ``GlobalPrune``, as are the following.
+        end: the epoch that prunes last.
+        every: epochs from one pruning to the next.
+        power: the ramp's degree.
+        layers: which layers are pruned; of a group all must be among them.
+
+    Raises:
+        ValueError: if an argument is out of its range; at the beginning of ``fit``, if the model
+            has no graph (a subclassed one), no channel can go, the target is out of reach, or a
+            weight is not finite.
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from keras_l0 import NeuronPrune, shrink
+    >>> model = keras.Sequential([keras.Input((10,)), keras.layers.Dense(8, "relu"),
+    ...                           keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> x = np.random.default_rng(0).normal(size=(8, 10))
+    >>> callback = NeuronPrune(0.5, begin=0)
+    >>> history = model.fit(x, x[:, :1], epochs=2, callbacks=[callback], verbose=0)
+    >>> shrink(model).layers[0].units
+    4
+
+    Source: the paper's NP (section 4.6); groups after Fang et al., "DepGraph" (2023).
+    """
+
+    def __init__(
+        self,
+        fraction: float | None = None,
+        *,
+        flops: float | None = None,
+        score: str = "norm",
+        scope: str = "layer",
+        minimum: int = 1,
+        begin: int | None = None,
+        end: int | None = None,
+        every: int = 1,
+        power: float = 3.0,
+        layers: str | Sequence[str] | None = None,
+    ) -> None:
+        self.asked = NeuronGoal(fraction, flops, scope, minimum, score)
+        super().__init__(
+            None, begin=begin, end=end, every=every, power=power, regrow=False, layers=layers
+        )
+
+    def _check(self) -> None:
+        check_finite(self.model)
+        self._found = Neurons(self.model, self._targets)
+        self._found.choose(self.asked)
+        for path, reason in self._found.left_alone.items():
+            self._tell(f"{path} keeps its channels: {reason}.")
+
+    def _prune(self, share: float) -> None:
+        check_finite(self.model)
+        self._found.zero(self._found.choose(self.asked, share))
+
+    def _missing(self) -> int:
+        return self._found.missing(self._found.choose(self.asked))

@@ -1,0 +1,286 @@
+"""Neurons and filters: which of them matter least, and taking whole channels to zero."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from keras_l0.errors import invalid_argument, is_number, is_whole, one_of
+from keras_l0.models import layer_path
+from keras_l0.pruning.targets import Targets
+from keras_l0.structure.dead import Facts
+from keras_l0.structure.flops import Uses, uses_of_weights
+from keras_l0.structure.graph import Graph, Group
+
+Gone = NDArray[np.bool_]
+Score = Callable[[Graph, Callable[[Any], NDArray[Any]]], NDArray[np.float64]]
+
+SCOPES = ("layer", "global")
+
+
+def norm(graph: Graph, w: Callable[[Any], NDArray[Any]]) -> NDArray[np.float64]:
+    """The ℓ2 norm of the weights that make a channel: √(Σ w²) over all the kernels tied to it.
+
+    Args:
+        graph: the model's.
+        w: what a variable holds.
+
+    Returns:
+        A score for each class of channels; the smallest go first.
+    """
+    squares = np.zeros(graph.count)
+    for slot in graph.slots:
+        if slot.role == "makes":
+            values = np.moveaxis(w(slot.variable), slot.axis, 0).astype(np.float64)
+            sums = np.square(values).reshape(len(values), -1).sum(1)
+            squares += np.bincount(graph.classes[slot.ids], sums, graph.count)
+    return np.sqrt(squares)
+
+
+SCORES: dict[str, Score] = {"norm": norm}
+
+
+@dataclass(frozen=True)
+class NeuronGoal:
+    """How many channels are to go: a share of them, or of the multiply-adds.
+
+    Raises:
+        ValueError: unless just one of ``fraction`` and ``flops`` is given, in [0, 1).
+    """
+
+    fraction: float | None = None
+    flops: float | None = None
+    scope: str = "layer"
+    minimum: int = 1
+    score: object = "norm"
+
+    def __post_init__(self) -> None:
+        if (self.fraction is None) == (self.flops is None):
+            raise invalid_argument(
+                "fraction",
+                "either `fraction` or `flops`",
+                self.fraction,
+                f"`flops` is {self.flops!r}",
+            )
+        for name in ("fraction", "flops"):
+            value = getattr(self, name)
+            if value is not None and not (is_number(value) and 0 <= value < 1):
+                raise invalid_argument(name, "a number in [0, 1)", value)
+        if self.scope not in SCOPES:
+            raise invalid_argument("scope", one_of(SCOPES), self.scope)
+        if not is_whole(self.minimum) or self.minimum < 1:
+            raise invalid_argument("minimum", "an integer >= 1", self.minimum)
+        if not isinstance(self.score, str) or self.score not in SCORES:
+            raise invalid_argument("score", " or ".join(f'"{name}"' for name in SCORES), self.score)
+
+
+class Neurons:
+    """The channels of a model that can be pruned, and the choice among them.
+
+    A group of layers that hang together is left alone where one of its kernels is not among the
+    weights to be pruned, or where ``shrink`` could not take its channels out.
+
+    Attributes:
+        groups: those that can be pruned.
+        left_alone: layers whose channels stay, by path, with the reason.
+
+    Args:
+        model: a built Sequential or Functional model.
+        targets: its prunable weights.
+
+    Raises:
+        ValueError: if the model has no graph.
+    """
+
+    def __init__(self, model: keras.Model, targets: Targets) -> None:
+        self.graph = Graph(model)
+        self.left_alone = dict(self.graph.left_alone)
+        live = {id(weight.variable) for weight in targets.live}
+        self.groups = [group for group in self.graph.groups if self._chosen(group, live)]
+        self.groups = self._removable()
+        self._uses: Uses | None = None
+
+    def _chosen(self, group: Group, live: set[int]) -> bool:
+        strange = [slot.variable for slot in group.slots if id(slot.variable) not in live]
+        if not strange:
+            return True
+        reason = f"{strange[0].path} is frozen, or not among the weights to be pruned"
+        return self._leave(group, reason)
+
+    def _leave(self, group: Group, reason: str) -> bool:
+        for slot in group.slots:
+            self.left_alone[slot.variable.path.rpartition("/")[0]] = reason
+        return False
+
+    def _removable(self) -> list[Group]:
+        """The groups of which ``shrink`` could take out all that is zero."""
+        gone = np.zeros(self.graph.count, bool)
+        for group in self.groups:
+            gone[group.channels] = True
+        facts = Facts(self.graph, zeroed(self.graph, gone))
+        found = []
+        for group in self.groups:
+            reader = next(
+                (
+                    reader.call.op
+                    for reader in facts.readers
+                    if np.isin(reader.read[~reader.foldable], group.channels).any()
+                ),
+                None,
+            )
+            if reader is not None:
+                self._leave(group, f"what reaches {layer_path(reader)} is no constant that folds")
+            elif len(group.channels) < 2:
+                self._leave(group, "its channels all hang together")
+            else:
+                found.append(group)
+        return found
+
+    def choose(self, goal: NeuronGoal, share: float = 1.0) -> Gone:
+        """The classes of channels that are gone once ``share`` of the goal is reached.
+
+        Raises:
+            ValueError: if so many multiply-adds cannot go, or are not known.
+        """
+        ranks = SCORES[str(goal.score)](self.graph, _values)
+        if goal.fraction is not None:
+            return self._lowest(ranks, goal.fraction * share, goal)
+        assert goal.flops is not None, "a goal has one of the two"
+        return self._by_flops(ranks, goal.flops * share, goal)
+
+    def _lowest(self, ranks: NDArray[np.float64], fraction: float, goal: NeuronGoal) -> Gone:
+        gone = np.zeros(self.graph.count, bool)
+        if goal.scope == "layer":
+            for group in self.groups:
+                self._take(gone, [group], ranks, fraction, goal.minimum)
+        else:
+            self._take(gone, self.groups, ranks, fraction, goal.minimum)
+        return gone
+
+    def _take(
+        self,
+        gone: Gone,
+        groups: Sequence[Group],
+        ranks: NDArray[np.float64],
+        fraction: float,
+        minimum: int,
+    ) -> None:
+        """Marks this share of the groups' channels, the lowest, leaving each layer its minimum."""
+        if not groups:
+            return
+        channels = np.concatenate([group.channels for group in groups])
+        wanted = round(fraction * len(channels))
+        places = [self.graph.classes[slot.ids] for group in groups for slot in group.slots]
+        counts = np.stack([np.bincount(ids, minlength=self.graph.count) for ids in places])
+        left = counts[:, channels].sum(1)
+        for channel in channels[np.argsort(ranks[channels], kind="stable")]:
+            if wanted == 0:
+                return
+            fewer = left - counts[:, channel]
+            if (fewer[counts[:, channel] > 0] >= minimum).all():
+                gone[channel] = True
+                left = fewer
+                wanted -= 1
+
+    def _by_flops(self, ranks: NDArray[np.float64], share: float, goal: NeuronGoal) -> Gone:
+        before = self.flops(np.zeros(self.graph.count, bool))
+
+        def removed(fraction: float) -> tuple[float, Gone]:
+            gone = self._lowest(ranks, fraction, goal)
+            return 1 - self.flops(gone) / before, gone
+
+        reached, gone = removed(1.0)
+        if reached < share:
+            raise invalid_argument(
+                "flops",
+                f"at most {reached:.4f}, the largest reachable",
+                share,
+                "What is left alone stays, as does one channel of each layer",
+            )
+        low, high = 0.0, 1.0
+        for _ in range(30):  # to a billionth: finer than any layer is wide
+            middle = (low + high) / 2
+            reached, found = removed(middle)
+            low, high, gone = (low, middle, found) if reached >= share else (middle, high, gone)
+        return gone
+
+    def flops(self, gone: Gone) -> int:
+        """Multiply-adds for one sample, without these channels.
+
+        Raises:
+            ValueError: if the model's input sizes are open.
+        """
+        if self._uses is None:
+            self._uses = uses_of_weights(self.graph.model)
+        if self._uses is None:
+            raise invalid_argument(
+                "flops",
+                "None for a model whose input sizes are open",
+                [tensor.shape for tensor in self.graph.model.inputs],
+                "Give `fraction`, or build the model with a fixed input size",
+            )
+        sizes = self.graph.parameters(gone)
+        return sum(uses * sizes[key] for key, uses in self._uses.items())
+
+    def zero(self, gone: Gone) -> None:
+        """Sets all that makes these channels to zero: filters, biases, γ and β."""
+        values = zeroed(self.graph, gone)
+        for variable in {id(s.variable): s.variable for s in self.graph.slots}.values():
+            new = values(variable)
+            if not np.array_equal(new, _values(variable)):
+                variable.assign(new)
+
+    def missing(self, gone: Gone) -> int:
+        """How many weights of these channels are not zero."""
+        values = zeroed(self.graph, gone)
+        kernels = {id(s.variable): s.variable for s in self.graph.slots if s.role == "makes"}
+        return sum(
+            int(np.count_nonzero(_values(kernel)) - np.count_nonzero(values(kernel)))
+            for kernel in kernels.values()
+        )
+
+
+def zeroed(graph: Graph, gone: Gone) -> Callable[[Any], NDArray[Any]]:
+    """What variables hold once all that makes these channels is zero."""
+    slots: dict[int, list[Any]] = {}
+    for slot in graph.slots:
+        if slot.role != "reads":
+            slots.setdefault(id(slot.variable), []).append(slot)
+
+    def value(variable: keras.Variable) -> NDArray[Any]:
+        found = _values(variable)
+        for slot in slots.get(id(variable), ()):
+            dead = gone[graph.classes[slot.ids]]
+            if dead.any():
+                found = np.array(found)
+                np.moveaxis(found, slot.axis, 0)[dead] = 0
+        return found
+
+    return value
+
+
+def pinned(graph: Graph, live: set[int]) -> list[tuple[keras.Variable, NDArray[np.bool_]]]:
+    """Biases, γ and β of channels that are pruned, with True where they are zero and stay so.
+
+    A channel is pruned if all that makes it is zero, and it is zero itself.
+    """
+    dead = np.ones(graph.count, bool)
+    dead[0] = False
+    for slot in graph.slots:
+        if slot.role == "makes":
+            values = np.moveaxis(_values(slot.variable), slot.axis, 0)
+            there = (values != 0).reshape(len(values), -1).any(1) | (id(slot.variable) not in live)
+            dead[graph.classes[slot.ids][there]] = False
+    return [
+        (slot.variable, dead[graph.classes[slot.ids]] & (_values(slot.variable) == 0))
+        for slot in graph.slots
+        if slot.role == "shifts" and slot.variable.trainable
+    ]
+
+
+def _values(variable: keras.Variable) -> NDArray[Any]:
+    return ops.convert_to_numpy(variable)

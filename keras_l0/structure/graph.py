@@ -1,0 +1,268 @@
+"""The dependency graph: which channels of a network must go together."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from keras.src.models import Functional, Sequential  # what a graph is read from has no public name
+from numpy.typing import NDArray
+
+from keras_l0.errors import invalid_argument
+from keras_l0.structure.channels import LOCKED, Book, Call, Ids, Slot, Value
+from keras_l0.structure.filters import (
+    ConvRule,
+    DenseRule,
+    DepthwiseRule,
+    EinsumRule,
+    EmbeddingRule,
+    NormalizationRule,
+    PReLURule,
+    RecurrentRule,
+    SeparableRule,
+    TransposeRule,
+)
+from keras_l0.structure.rules import (
+    Activation,
+    Averaging,
+    Concatenating,
+    Elementwise,
+    Merging,
+    Mixing,
+    Moving,
+    Multiplying,
+    Padding,
+    Rule,
+    Same,
+    Scaling,
+)
+
+
+def _rules() -> dict[str, Rule]:
+    """A rule for each kind of layer, by its name in ``keras.layers``."""
+    kinds: dict[Rule, str] = {
+        DenseRule(): "Dense",
+        EinsumRule(): "EinsumDense",
+        ConvRule(): "Conv1D Conv2D Conv3D",
+        TransposeRule(): "Conv1DTranspose Conv2DTranspose Conv3DTranspose",
+        DepthwiseRule(): "DepthwiseConv1D DepthwiseConv2D",
+        SeparableRule(): "SeparableConv1D SeparableConv2D",
+        RecurrentRule(): "LSTM GRU SimpleRNN",
+        EmbeddingRule(): "Embedding",
+        NormalizationRule(): "BatchNormalization",
+        PReLURule(): "PReLU",
+        Activation(): "Activation",
+        Elementwise(): "ReLU LeakyReLU ELU Identity",
+        Same(): (
+            "Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D GaussianDropout "
+            "GaussianNoise AlphaDropout ActivityRegularization "
+            "MaxPooling1D MaxPooling2D MaxPooling3D "
+            "AveragePooling1D AveragePooling2D AveragePooling3D "
+            "GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D "
+            "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D "
+            "Cropping1D Cropping2D Cropping3D UpSampling1D UpSampling2D UpSampling3D"
+        ),
+        Padding(): "ZeroPadding1D ZeroPadding2D ZeroPadding3D",
+        Scaling(): "Rescaling",
+        Moving(): "Flatten Reshape Permute RepeatVector",
+        Merging(np.add): "Add",
+        Merging(np.subtract): "Subtract",
+        Merging(np.maximum): "Maximum",
+        Merging(np.minimum): "Minimum",
+        Averaging(): "Average",
+        Multiplying(): "Multiply",
+        Concatenating(): "Concatenate",
+        Mixing(): (
+            "LayerNormalization GroupNormalization RMSNormalization UnitNormalization Softmax "
+            "MultiHeadAttention GroupQueryAttention Attention AdditiveAttention Dot"
+        ),
+    }
+    return {name: rule for rule, names in kinds.items() for name in names.split()}
+
+
+_LAYERS = {getattr(layers, name): rule for name, rule in _rules().items()}
+
+_OPERATIONS: dict[str, Rule] = {
+    "Add": Merging(np.add),
+    "Subtract": Merging(np.subtract),
+    "Multiply": Multiplying(),
+    "Maximum": Merging(np.maximum),
+    "Minimum": Merging(np.minimum),
+    "Concatenate": Concatenating(),
+    **dict.fromkeys(
+        (
+            "Relu Relu6 LeakyRelu Elu Selu Celu Gelu Silu Sigmoid HardSigmoid HardSilu Tanh "
+            "HardTanh Softplus Softsign Negative Absolute Square Exp"
+        ).split(),
+        Elementwise(),
+    ),
+}
+
+
+def rule_of(op: Any) -> Rule:
+    """The rule of a layer or an operation; of what is not known, that all channels stay."""
+    if isinstance(op, keras.Layer):
+        altered = getattr(op, "quantization_mode", None) or getattr(op, "lora_enabled", False)
+        # A subclass may compute anything.
+        return Rule() if altered else _LAYERS.get(type(op), Rule())
+    if type(op).__module__.startswith("keras."):
+        return _OPERATIONS.get(type(op).__name__, Rule())
+    return Rule()
+
+
+@dataclass(frozen=True)
+class Nested:
+    """A call of a model inside the model."""
+
+    node: Any
+    inputs: list[Value]
+    outputs: list[Value]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels whose layers hang together.
+
+    Attributes:
+        slots: the axes of variables that make the channels.
+        channels: the classes that may go; one of ``slots`` has each of them at least once.
+    """
+
+    slots: tuple[Slot, ...]
+    channels: Ids
+
+
+class Graph:
+    """The channels of a Sequential or Functional model, nested models included.
+
+    Attributes:
+        calls: the uses of layers and operations, each after those that it needs.
+        nested: the uses of models inside.
+        inputs: the model's input tensors.
+        outputs: its output tensors.
+        classes: for each id of a channel the number of its class; 0 may not go.
+        slots: the axes of variables that go with channels.
+        left_alone: paths of layers whose channels stay, with the reason.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+        self.calls: list[Call] = []
+        self.nested: list[Nested] = []
+        self._book = Book()
+        main = functional(model)
+        self.inputs = [Value(tuple(tensor.shape)) for tensor in main.inputs]
+        self.outputs = self._walk(main, self.inputs)
+        for value in self.outputs:
+            self._book.lock(value)
+        self.left_alone = {
+            getattr(call.op, "path", "") or call.op.name: f"{type(call.op).__name__}: {why}"
+            for call, why in self._book.left
+            if call.output not in self.outputs
+        }
+        self.classes = self._book.classes()
+        self.slots = list(self._book.slots.values())
+        self.count = int(self.classes.max(initial=0)) + 1
+
+    def _walk(self, model: Any, inputs: list[Value]) -> list[Value]:
+        """Takes down the calls of a functional on these values; gives its outputs."""
+        values = {id(tensor): value for tensor, value in zip(model.inputs, inputs, strict=True)}
+        for node in nodes_of(model):
+            given = [values[id(tensor)] for tensor in node.arguments.keras_tensors]
+            if has_graph(node.operation):
+                outputs = self._walk(functional(node.operation), given)
+                self.nested.append(Nested(node, given, outputs))
+            else:
+                outputs = self._call(node, given)
+            for tensor, value in zip(node.outputs, outputs, strict=True):
+                values[id(tensor)] = value
+        return [values[id(tensor)] for tensor in model.outputs]
+
+    def _call(self, node: Any, inputs: list[Value]) -> list[Value]:
+        op, (first, *rest) = node.operation, node.outputs
+        rule = rule_of(op)
+        call = Call(node, inputs, tuple(first.shape))
+        try:
+            call.output = rule.tie(call, self._book)
+        except (TypeError, ValueError, AttributeError):  # arguments that no rule thought of
+            call.output = Rule().tie(call, self._book)
+        call.others = [Value(tuple(tensor.shape)) for tensor in rest]
+        self.calls.append(call)
+        return [call.output, *call.others]
+
+    def classes_of(self, value: Value) -> Ids:
+        """The classes of a tensor's channels, by position."""
+        return self.classes[value.ids]
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """Those channels that may go, layers that hang together in a group, in graph order."""
+        made = [slot for slot in self.slots if slot.role == "makes"]
+        owners: dict[int, int] = {}
+        parent = list(range(len(made)))
+
+        def root(place: int) -> int:
+            while parent[place] != place:
+                place = parent[place]
+            return place
+
+        for place, slot in enumerate(made):
+            for channel in np.unique(self.classes[slot.ids]).tolist():
+                if channel != LOCKED:
+                    one, other = root(owners.setdefault(channel, place)), root(place)
+                    parent[max(one, other)] = min(one, other)
+        found: dict[int, list[Slot]] = {}
+        for place, slot in enumerate(made):
+            found.setdefault(root(place), []).append(slot)
+        return [
+            Group(tuple(slots), channels)
+            for slots in found.values()
+            if len(channels := self._channels(slots))
+        ]
+
+    def _channels(self, slots: Sequence[Slot]) -> Ids:
+        channels = np.unique(np.concatenate([self.classes[slot.ids] for slot in slots]))
+        return channels[channels != LOCKED]
+
+    def parameters(self, gone: NDArray[np.bool_]) -> dict[int, int]:
+        """The size of each variable, by its id, once these classes are gone."""
+        sizes = {id(v): list(v.shape) for v in self.model.variables}
+        for slot in self.slots:
+            left = int(np.count_nonzero(~gone[self.classes[slot.ids]]))
+            sizes[id(slot.variable)][slot.axis] = left
+        return {key: int(np.prod(shape)) for key, shape in sizes.items()}
+
+
+def has_graph(op: Any) -> bool:
+    """Whether it is a model of which the graph is all that there is."""
+    if isinstance(op, Sequential):
+        return op._functional is not None and type(op).call is Sequential.call
+    return isinstance(op, Functional) and type(op).call is Functional.call
+
+
+def functional(model: keras.Model) -> Any:
+    """The functional of a model.
+
+    Raises:
+        ValueError: if the model has no graph.
+    """
+    if not has_graph(model):
+        raise invalid_argument(
+            "model",
+            "a Sequential or Functional model",
+            f"{model.name}, a subclassed model",
+            "It has no graph to be followed. Write it as keras.Model(inputs, outputs), or prune "
+            "its weights, which needs none",
+        )
+    return model._functional if isinstance(model, Sequential) else model
+
+
+def nodes_of(model: Any) -> Iterator[Any]:
+    """The calls of a functional, each after those that it needs."""
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            if node.operation is not None and not node.is_input:
+                yield node
