@@ -322,7 +322,7 @@ def test_a_sparse_file_that_runs_wrong_is_replaced_by_the_dense_one(
 
     for name in ("encode", "encode_rows"):
         monkeypatch.setattr(sparse, name, partial(wrong, getattr(sparse, name)))
-    report = export_tflite(small(), tmp_path / "m.tflite")
+    report = export_tflite(small(), tmp_path / "m.tflite", shrink=False)
     assert report.bytes == report.dense_bytes
     assert report.sparse == ()
     assert report.deviation < 1e-5
@@ -367,7 +367,7 @@ def test_a_file_that_does_not_run_or_gives_nan_is_not_written(
 
     monkeypatch.setattr(tflite, "candidates", damaged)
     with pytest.raises(RuntimeError, match="No file was written") as error:
-        export_tflite(small(), tmp_path / "m.tflite")
+        export_tflite(small(), tmp_path / "m.tflite", shrink=False)
     assert ("does not run" if fault == "garbage" else "deviates by inf") in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -493,7 +493,7 @@ def test_the_report_is_ready_for_json_and_for_reading(tmp_path: Path) -> None:
 def test_a_wrong_argument_is_named_before_any_work(
     arguments: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tflite, "dense_files", lambda *_: pytest.fail("it was converted"))
+    monkeypatch.setattr(tflite, "convert_all", lambda *_: pytest.fail("it was converted"))
     model = keras.Sequential([keras.Input((100,), name="x"), layers.Dense(4)])
     full = {"model": model, "path": tmp_path / "m.tflite"} | arguments
     with pytest.raises(ValueError, match="Invalid value") as error:
@@ -505,7 +505,7 @@ def test_a_wrong_argument_is_named_before_any_work(
 def test_a_missing_folder_is_named_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tflite, "dense_files", lambda *_: pytest.fail("it was converted"))
+    monkeypatch.setattr(tflite, "convert_all", lambda *_: pytest.fail("it was converted"))
     with pytest.raises(ValueError, match="Invalid value for argument `path`"):
         export_tflite(small(), tmp_path / "none" / "m.tflite")
 
@@ -616,7 +616,7 @@ def test_a_loop_is_refused_for_int8_and_left_out_of_auto(tmp_path: Path) -> None
     with pytest.raises(RuntimeError, match=r"crashes on loops.*unroll=True"):
         export_tflite(model, path, quantize="int8", calibration=x)
     assert list(tmp_path.iterdir()) == []
-    report = export_tflite(model, path, quantize="auto", calibration=x, check_data=x)
+    report = export_tflite(model, path, quantize="auto", calibration=x, check_data=x, shrink=False)
     assert {one.kind for one in report.candidates} == {"float32", "float16", "dynamic"}
     assert sum("crashes on loops" in note for note in report.notes) == 2
     report = export_tflite(model, path, quantize="dynamic", check_data=x)
@@ -656,7 +656,7 @@ def test_auto_takes_the_smallest_that_names_the_same_classes(tmp_path: Path) -> 
     sure = np.argsort(-keras.ops.convert_to_numpy(model(x)).max(axis=1))[:100]
     x = x[sure]
     path = tmp_path / "m.tflite"
-    report = export_tflite(model, path, quantize="auto", calibration=x, check_data=x)
+    report = export_tflite(model, path, quantize="auto", calibration=x, check_data=x, shrink=False)
     assert {one.kind for one in report.candidates} == {"float32", "float16", "dynamic", "int8"}
     right = [one for one in report.candidates if not one.refusal]
     assert report.bytes == min(one.bytes for one in right)
@@ -668,8 +668,8 @@ def test_auto_takes_the_smallest_that_names_the_same_classes(tmp_path: Path) -> 
 def test_latency_goes_by_arm_or_by_this_machine(tmp_path: Path) -> None:
     model = pruned(lenet_300_100(), 0.01)
     path = tmp_path / "m.tflite"
-    by_rule = export_tflite(model, path, optimize_for="latency")
-    here = export_tflite(model, path, optimize_for="latency", target="host")
+    by_rule = export_tflite(model, path, optimize_for="latency", shrink=False)
+    here = export_tflite(model, path, optimize_for="latency", target="host", shrink=False)
     assert by_rule.chosen_by == (
         "instructions estimated for ARM" if not runner.is_arm() else here.chosen_by
     )
@@ -684,7 +684,11 @@ def test_latency_goes_by_arm_or_by_this_machine(tmp_path: Path) -> None:
 def test_a_device_decides(tmp_path: Path) -> None:
     """The kept script runs with NumPy and LiteRT alone, and its timings choose."""
     model, path, folder = small(), tmp_path / "m.tflite", tmp_path / "kept"
-    settings: dict[str, Any] = {"optimize_for": "latency", "keep_candidates": folder}
+    settings: dict[str, Any] = {
+        "optimize_for": "latency",
+        "keep_candidates": folder,
+        "shrink": False,
+    }
     export_tflite(model, path, **settings)
     names = {file.stem for file in folder.glob("*.tflite")}
     assert {"float32-dense", "float32-sparse"} <= names
@@ -698,19 +702,19 @@ def test_a_device_decides(tmp_path: Path) -> None:
         one["latency_ms"] = 1.0 if name == "float32-dense" else 2.0
     found["processor"] = "a phone"
     out.write_text(json.dumps(found))
-    report = export_tflite(model, path, optimize_for="latency", timings=out)
+    report = export_tflite(model, path, optimize_for="latency", timings=out, shrink=False)
     assert report.chosen == "float32-dense"
     assert report.chosen_by == "latency measured on a phone"
     found["files"]["float32-dense"]["fault"] = "it crashed"
     out.write_text(json.dumps(found))
-    report = export_tflite(model, path, optimize_for="latency", timings=out)
+    report = export_tflite(model, path, optimize_for="latency", timings=out, shrink=False)
     assert report.chosen != "float32-dense"
     refused = {one.name: one.refusal for one in report.candidates if one.refusal}
     assert refused == {"float32-dense": "a phone does not run it: it crashed"}
     found["files"]["float32-dense"]["sha256"] = "other"
     out.write_text(json.dumps(found))
     with pytest.raises(ValueError, match="timings of the files that this export builds"):
-        export_tflite(model, path, optimize_for="latency", timings=out)
+        export_tflite(model, path, optimize_for="latency", timings=out, shrink=False)
 
 
 @pytest.mark.parametrize(
@@ -739,7 +743,7 @@ def test_a_device_decides(tmp_path: Path) -> None:
 def test_a_wrong_argument_of_the_choice_is_named(
     arguments: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tflite, "dense_files", lambda *_: pytest.fail("it was converted"))
+    monkeypatch.setattr(tflite, "convert_all", lambda *_: pytest.fail("it was converted"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message):
         export_tflite(small(), tmp_path / "m.tflite", **arguments)
@@ -830,7 +834,7 @@ def test_sparse_tensors_are_named_as_their_layers(tmp_path: Path) -> None:
 @only_on_tensorflow
 def test_figures_of_a_device_that_lack_something_are_refused(tmp_path: Path) -> None:
     model, folder, out = small(), tmp_path / "kept", tmp_path / "device.json"
-    export_tflite(model, tmp_path / "m.tflite", keep_candidates=folder)
+    export_tflite(model, tmp_path / "m.tflite", keep_candidates=folder, shrink=False)
     out.write_text(json.dumps(runner.measure(folder, seconds=0.05)))
     whole = json.loads(out.read_text())
     for name, value in (("latency_ms", None), ("deviation", None), ("sha256", 3)):
@@ -839,8 +843,8 @@ def test_figures_of_a_device_that_lack_something_are_refused(tmp_path: Path) -> 
         other = tmp_path / "other.json"
         other.write_text(json.dumps(damaged))
         with pytest.raises(ValueError, match=r"argument `timings`.*figures are"):
-            export_tflite(model, tmp_path / "m.tflite", timings=other)
+            export_tflite(model, tmp_path / "m.tflite", timings=other, shrink=False)
     del whole["files"]["float32-dense"], whole["files"]["float32-sparse"]
     out.write_text(json.dumps(whole))
     with pytest.raises(RuntimeError, match="was not asked"):
-        export_tflite(model, tmp_path / "m.tflite", timings=out)
+        export_tflite(model, tmp_path / "m.tflite", timings=out, shrink=False)

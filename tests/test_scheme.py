@@ -304,8 +304,8 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
     "method": (
         net,
         {"compression": 4, "method": "neat"},
-        "Invalid value for argument `method`. Expected one of global, layerwise, random. "
-        "Received: method='neat'",
+        'Invalid value for argument `method`. Expected "global", "layerwise" or '
+        "\"random\". Received: method='neat'",
     ),
     "seed": (
         net,

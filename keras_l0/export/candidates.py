@@ -11,6 +11,10 @@ from keras_l0.export.cost import PROCESSORS, arm_instructions
 from keras_l0.export.rewrites import convolved, small_in_float32, widened
 from keras_l0.export.sparse import SparseTensor, sparse_file
 
+WHOLE, SHRUNK, GATHERED = "", "shrunk-", "gathered-"
+"""Before a setting's name: the network as it is, without its dead channels, and with those inputs
+alone that its first layer reads."""
+
 KINDS = ("float32", "float16", "dynamic", "int8")
 """How weights are stored, from the most exact to the least."""
 
@@ -36,6 +40,11 @@ class Candidate:
     same_as: str | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def variant(self) -> str:
+        """What was taken out of the network, as the beginning of its name."""
+        return next((one for one in (SHRUNK, GATHERED) if self.name.startswith(one)), WHOLE)
+
     @cached_property
     def gzip_bytes(self) -> int:
         """Its size after zlib at level 9."""
@@ -56,17 +65,21 @@ def candidates(dense: Mapping[str, bytes], optimize_for: str) -> list[Candidate]
     """The files to choose from.
 
     Args:
-        dense: dense files, by the setting they were converted with.
+        dense: dense files, by the setting they were converted with, with ``SHRUNK`` or
+            ``GATHERED`` before it; the whole network's, beside smaller ones, stay dense.
         optimize_for: ``"size"``, ``"download"`` or ``"latency"``.
 
     Returns:
         The dense files and their sparse forms, each different from the others.
     """
     found: dict[bytes, Candidate] = {}
+    smaller = any(setting.startswith((SHRUNK, GATHERED)) for setting in dense)
     for setting, content in dense.items():
-        kind = setting.removesuffix(PER_TENSOR)
+        kind = setting.removesuffix(PER_TENSOR).rpartition("-")[2]
         first = Candidate(f"{setting}-dense", kind, content)
         found.setdefault(content, first)
+        if first.variant == WHOLE and smaller:
+            continue
         rewrite = {"float16": small_in_float32, "dynamic": widened, "int8": convolved}
         rewritten = rewrite.get(kind, bytes)(content)
         # A widened file computes in float32 what the dense one computes in int8.

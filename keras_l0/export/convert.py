@@ -1,7 +1,7 @@
 """From a Keras model to a dense TFLite file, in this process or in one of TensorFlow's.
 
-Run as a program, ``python -m keras_l0.export.convert FOLDER``, this converts the model saved
-in a folder on the TensorFlow backend, for a parent that runs on another one.
+Run as a program, ``python -m keras_l0.export.convert FOLDER …``, this converts the model saved
+in each folder on the TensorFlow backend, for a parent that runs on another one.
 """
 
 import contextlib
@@ -90,17 +90,28 @@ def dense_files(
     Raises:
         RuntimeError: if another process cannot load the model.
     """
+    return convert_all([(model, settings)], inputs, calibration)[0]
+
+
+def convert_all(
+    jobs: Sequence[tuple[keras.Model, Sequence[str]]],
+    inputs: ModelInputs,
+    calibration: list[Arrays] | None = None,
+) -> list[dict[str, bytes | str]]:
+    """As ``dense_files``, for several models of the same inputs, each with its settings."""
     if keras.config.backend() == "tensorflow":
-        return _convert(model, inputs, settings, calibration)
+        return [_convert(model, inputs, settings, calibration) for model, settings in jobs]
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        model.save(folder / _MODEL)
-        (folder / _TASK).write_text(json.dumps({**asdict(inputs), "settings": list(settings)}))
+        folders = [Path(name) / str(place) for place in range(len(jobs))]
+        for folder, (model, settings) in zip(folders, jobs, strict=True):
+            folder.mkdir()
+            model.save(folder / _MODEL)
+            (folder / _TASK).write_text(json.dumps({**asdict(inputs), "settings": list(settings)}))
         if calibration is not None:
-            np.savez(folder / _CALIBRATION, **_numbered(calibration))
+            np.savez(Path(name) / _CALIBRATION, **_numbered(calibration))
         package_parent = str(Path(__file__).parents[2])
         child = subprocess.run(
-            [sys.executable, "-m", __name__, name],
+            [sys.executable, "-m", __name__, *map(str, folders)],
             env={
                 **os.environ,
                 "KERAS_BACKEND": "tensorflow",
@@ -113,11 +124,10 @@ def dense_files(
             check=False,
         )
         if child.returncode == 0:
-            reasons = json.loads((folder / _REASONS).read_text())
-            return {
-                setting: reasons.get(setting) or (folder / f"{setting}.tflite").read_bytes()
-                for setting in settings
-            }
+            return [
+                _read_back(folder, settings)
+                for folder, (_, settings) in zip(folders, jobs, strict=True)
+            ]
     reason = child.stderr.strip().rpartition(_REASON)[2].strip()
     if child.returncode == _NOT_LOADED:
         raise RuntimeError(
@@ -127,6 +137,14 @@ def dense_files(
             "(KERAS_BACKEND=tensorflow)."
         )
     raise RuntimeError(child.stderr.strip())
+
+
+def _read_back(folder: Path, settings: Sequence[str]) -> dict[str, bytes | str]:
+    reasons = json.loads((folder / _REASONS).read_text())
+    return {
+        setting: reasons.get(setting) or (folder / f"{setting}.tflite").read_bytes()
+        for setting in settings
+    }
 
 
 def _numbered(batches: list[Arrays]) -> dict[str, Any]:
@@ -270,8 +288,11 @@ def _without_notices() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _main(name: str) -> int:
-    folder = Path(name)
+def _main(*names: str) -> int:
+    return max(_convert_in(Path(name)) for name in names)
+
+
+def _convert_in(folder: Path) -> int:
     fields = json.loads((folder / _TASK).read_text())
     inputs = ModelInputs(
         names=tuple(fields["names"]),
@@ -285,8 +306,8 @@ def _main(name: str) -> int:
         print(f"{_REASON}{error}", file=sys.stderr)
         return _NOT_LOADED
     calibration = None
-    if (folder / _CALIBRATION).is_file():
-        with np.load(folder / _CALIBRATION) as arrays:
+    if (folder.parent / _CALIBRATION).is_file():
+        with np.load(folder.parent / _CALIBRATION) as arrays:
             count = len(arrays.files) // len(inputs.names)
             calibration = [
                 [arrays[f"{b}:{i}"] for i in range(len(inputs.names))] for b in range(count)

@@ -55,7 +55,9 @@ class ExportReport:
         candidates: all files that were built, the chosen one among them.
         bytes: the file's size.
         gzip_bytes: its size after zlib at level 9, as app packages hold it.
-        dense_bytes: the size of the same network with dense weights of that type.
+        parameters: of the network in the file, without what was taken out of it.
+        dense_parameters: of the whole network.
+        dense_bytes: the size of the whole network with dense weights of that type.
         dense_gzip_bytes: that after zlib at level 9.
         latency_ms: milliseconds of one invocation, one thread, median.
         dense_latency_ms: that of the dense file, measured in turns with it; ``None`` if the
@@ -80,6 +82,8 @@ class ExportReport:
     candidates: tuple[CandidateFigures, ...]
     bytes: int
     gzip_bytes: int
+    parameters: int
+    dense_parameters: int
     dense_bytes: int
     dense_gzip_bytes: int
     latency_ms: float | None
@@ -104,6 +108,7 @@ class ExportReport:
     def __str__(self) -> str:
         """A small table."""
         rows = [
+            ["parameters", f"{self.parameters:,}", f"{self.dense_parameters:,}"],
             ["bytes", f"{self.bytes:,}", f"{self.dense_bytes:,}"],
             ["after gzip", f"{self.gzip_bytes:,}", f"{self.dense_gzip_bytes:,}"],
             ["latency, ms", _text(self.latency_ms, ".4f"), _text(self.dense_latency_ms, ".4f")],

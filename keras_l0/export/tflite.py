@@ -10,9 +10,9 @@ import numpy as np
 
 from keras_l0.errors import invalid_argument, is_number, one_of
 from keras_l0.export import check
-from keras_l0.export.candidates import KINDS, candidates, settings_of
+from keras_l0.export.candidates import GATHERED, KINDS, SHRUNK, WHOLE, candidates, settings_of
 from keras_l0.export.choice import Limits, choose, chosen_by, judge, report_on
-from keras_l0.export.convert import computing_in_float32, dense_files, require_tensorflow
+from keras_l0.export.convert import computing_in_float32, convert_all, require_tensorflow
 from keras_l0.export.device import keep, read_timings
 from keras_l0.export.figures import ExportReport as ExportReport
 from keras_l0.export.flatfile import named
@@ -20,6 +20,9 @@ from keras_l0.export.samples import Arrays, ModelInputs, read_inputs, unique
 from keras_l0.files import check_folder, check_target, replacing
 from keras_l0.models import check_built, check_finite
 from keras_l0.pruning.targets import find_targets
+from keras_l0.structure.dead import find_cut, inputs_read
+from keras_l0.structure.graph import Graph
+from keras_l0.structure.shrink import rebuilt, values_of
 
 QUANTIZE = (*KINDS[1:], "auto")
 """What ``quantize`` may be beside ``None``."""
@@ -40,6 +43,7 @@ def export_tflite(
     *,
     quantize: str | None = None,
     optimize_for: str = "size",
+    shrink: bool = True,
     calibration: Any = None,
     check_data: Any = None,
     tolerance: float | None = None,
@@ -73,6 +77,10 @@ def export_tflite(
             zero in each.
         optimize_for: ``"size"``, the smallest file; ``"download"``, the smallest after gzip;
             ``"latency"``, the fastest with one thread.
+        shrink: whether dead channels are taken out first, as ``shrink`` does; where a first
+            ``Dense`` layer does not read all of the inputs, files that gather those that it reads
+            are among the candidates. What is written is compared with ``model`` itself, and its
+            dense file is that of the whole network.
         calibration: samples from which ``"int8"`` takes the range of each tensor, in any form
             that ``fit`` takes, ``y`` ignored; the first 256 are used.
         check_data: samples to compare on, likewise. ``None`` for 16 random ones with a fixed
@@ -125,8 +133,22 @@ def export_tflite(
     with replacing(path) as temporary:
         with computing_in_float32(model) as was_mixed:
             outputs, expected = _keras_outputs(model, inputs, batches)
+            variants, unshrunk = _variants(model) if shrink else ({WHOLE: model}, "")
             settings = [setting for kind in kinds for setting in settings_of(kind)]
-            converted = dense_files(model, inputs, settings, ranges)
+            results = convert_all(
+                # Beside smaller ones the whole network is there to be compared with.
+                [
+                    (one, kinds if name == WHOLE and len(variants) > 1 else settings)
+                    for name, one in variants.items()
+                ],
+                inputs,
+                ranges,
+            )
+        converted = {
+            f"{name}{setting}": content
+            for name, result in zip(variants, results, strict=True)
+            for setting, content in result.items()
+        }
         dense = {
             setting: named(content, inputs.names, outputs)
             for setting, content in converted.items()
@@ -146,6 +168,8 @@ def export_tflite(
         chosen = choose(judged, optimize_for, target, limits, device)
         temporary.write_bytes(chosen.candidate.content)
     notes = [*chosen.candidate.notes]
+    if unshrunk:
+        notes.append(f"The network was not shrunk. {unshrunk}")
     notes += [
         f"{setting} is not among the candidates. {reason}"
         for setting, reason in converted.items()
@@ -174,6 +198,8 @@ def export_tflite(
         optimize_for=optimize_for,
         target=target,
         chosen_by=chosen_by(optimize_for, target, device),
+        parameters=variants[chosen.candidate.variant].count_params(),
+        dense_parameters=model.count_params(),
         limits=limits,
         checked_samples=len(batches) * inputs.batch,
         notes=tuple(notes),
@@ -211,6 +237,21 @@ def _require_valid(model: Any, tolerance: Any) -> None:
     if tolerance is not None and not (is_number(tolerance) and 0 < tolerance < math.inf):
         raise invalid_argument("tolerance", "a positive finite number or None", tolerance)
     check_finite(model)
+
+
+def _variants(model: keras.Model) -> tuple[dict[str, keras.Model], str]:
+    """The network, and without its dead channels and inputs if it has any; or why not."""
+    variants = {WHOLE: model}
+    try:
+        cut = find_cut(Graph(model), values_of)
+        if cut.removes_anything():
+            variants[SHRUNK] = rebuilt(cut, values_of)
+        read = inputs_read(cut)
+        if read:
+            variants[GATHERED] = rebuilt(cut, values_of, read)
+    except ValueError as error:
+        return {WHOLE: model}, str(error)
+    return variants, ""
 
 
 def _kinds(quantize: str | None, calibration: Any) -> list[str]:

@@ -102,6 +102,8 @@ def prune(
             raise invalid_argument("seed", 'None with method="neuron"', seed)
         by = "norm" if score == "magnitude" else score
         return _prune_neurons(model, NeuronGoal(fraction, flops, scope, minimum, by), layers)
+    if method not in METHODS:
+        raise invalid_argument("method", one_of((*METHODS, "neuron")), method)
     for name, value, unset in (
         ("fraction", fraction, None),
         ("flops", flops, None),
@@ -144,7 +146,7 @@ def choose_score(
         ValueError: if an argument is out of its range, or they do not go together.
     """
     if method not in METHODS:
-        raise invalid_argument("method", one_of((*METHODS, "neuron")), method)
+        raise invalid_argument("method", one_of(METHODS), method)
     if method == "random":
         if score != "magnitude":
             raise invalid_argument("score", 'nothing with method="random"', score)

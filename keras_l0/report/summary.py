@@ -3,17 +3,23 @@
 import json
 import math
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 from rich import box, filesize
 from rich.table import Table
 
 from keras_l0.errors import invalid_argument
+from keras_l0.models import check_finite
 from keras_l0.pruning.measure import ratio
 from keras_l0.pruning.targets import Weight, find_targets
+from keras_l0.structure.dead import find_cut
+from keras_l0.structure.flops import uses_of_weights
+from keras_l0.structure.graph import Graph
 from keras_l0.text import plain
 
 
@@ -21,7 +27,9 @@ def summarize(model: keras.Model) -> "Summary":
     """Counts the zeros of a model's prunable weights, and what they are worth.
 
     Nothing is changed. A frozen layer's weights count as they are, zeros included; ``NaN``
-    is not zero.
+    is not zero. Multiply-adds are those of weights with activations for one sample, each counted
+    once (a profiler that counts two operations gives twice as many); products of activations with
+    each other, as in attention, do not count, nor do biases, normalization and pooling.
 
     Args:
         model: a built model.
@@ -45,12 +53,15 @@ def summarize(model: keras.Model) -> "Summary":
     chosen = sorted(targets.weights, key=lambda weight: order[id(weight.variable)])
     prunable = {id(weight.variable) for weight in chosen}
     others = [variable for variable in model.weights if id(variable) not in prunable]
+    uses = uses_of_weights(model) or {}
+    sizes = _sizes_after_shrink(model)
     return Summary(
         name=model.name,
-        weights=tuple(_summarize_weight(weight) for weight in chosen),
+        weights=tuple(_summarize_weight(weight, uses, sizes) for weight in chosen),
         parameters=model.count_params(),
         bytes_other=sum(math.prod(v.shape) * _bits(v) // 8 for v in others),
         skipped=dict(targets.skipped),
+        parameters_shrunk=None if sizes is None else sum(sizes[id(v)] for v in model.weights),
     )
 
 
@@ -96,7 +107,11 @@ def entropy_bound(weights: int, nonzero: int, bits: int) -> float:
 
 @dataclass(frozen=True)
 class WeightSummary:
-    """One prunable weight tensor: its path, shape and dtype, and how many entries are zero."""
+    """One prunable weight tensor: its path, shape and dtype, and how many entries are zero.
+
+    ``uses`` is how often each weight is multiplied for one sample, ``None`` where that is not
+    known; ``weights_shrunk`` the number of weights after ``shrink``, ``None`` likewise.
+    """
 
     path: str
     shape: tuple[int, ...]
@@ -105,6 +120,25 @@ class WeightSummary:
     weights: int
     zeros: int
     frozen: bool
+    uses: int | None = None
+    weights_shrunk: int | None = None
+
+    @property
+    def flops(self) -> int | None:
+        """Multiply-adds for one sample, zeros included."""
+        return None if self.uses is None else self.uses * self.weights
+
+    @property
+    def flops_nonzero(self) -> int | None:
+        """Those with weights that are not zero."""
+        return None if self.uses is None else self.uses * (self.weights - self.zeros)
+
+    @property
+    def flops_shrunk(self) -> int | None:
+        """Those left after ``shrink``, zeros included."""
+        if self.uses is None or self.weights_shrunk is None:
+            return None
+        return self.uses * self.weights_shrunk
 
     @property
     def sparsity(self) -> float:
@@ -138,6 +172,9 @@ class WeightSummary:
             "compression": _finite(self.compression),
             "bytes_dense": self.bytes_dense,
             "bytes_entropy_bound": self.bytes_entropy_bound,
+            "flops": self.flops,
+            "flops_nonzero": self.flops_nonzero,
+            "flops_shrunk": self.flops_shrunk,
             "frozen": self.frozen,
         }
 
@@ -148,6 +185,7 @@ class Summary:
 
     ``parameters`` is ``model.count_params()``; ``bytes_other`` the bytes of everything not
     prunable; ``skipped`` tells of each layer without prunable weights why.
+    ``parameters_shrunk`` is ``parameters`` after ``shrink``, ``None`` where that cannot be done.
     """
 
     name: str
@@ -155,6 +193,22 @@ class Summary:
     parameters: int
     bytes_other: int
     skipped: dict[str, str]
+    parameters_shrunk: int | None = None
+
+    @property
+    def flops(self) -> int | None:
+        """Multiply-adds for one sample; ``None`` if those of a weight tensor are not known."""
+        return _total(weight.flops for weight in self.weights)
+
+    @property
+    def flops_nonzero(self) -> int | None:
+        """Those with weights that are not zero."""
+        return _total(weight.flops_nonzero for weight in self.weights)
+
+    @property
+    def flops_shrunk(self) -> int | None:
+        """Those left after ``shrink``."""
+        return _total(weight.flops_shrunk for weight in self.weights)
 
     @property
     def prunable(self) -> int:
@@ -209,6 +263,10 @@ class Summary:
             "weight_compression": _finite(self.weight_compression),
             "bytes_dense": self.bytes_dense,
             "bytes_entropy_bound": self.bytes_entropy_bound,
+            "flops": self.flops,
+            "flops_nonzero": self.flops_nonzero,
+            "flops_shrunk": self.flops_shrunk,
+            "parameters_shrunk": self.parameters_shrunk,
             "weights": [weight.to_dict() for weight in self.weights],
             "skipped": dict(self.skipped),
         }
@@ -226,7 +284,23 @@ class Summary:
         return plain(_weight_table(self), _totals_table(self), *rest)
 
 
-def _summarize_weight(weight: Weight) -> WeightSummary:
+def _sizes_after_shrink(model: keras.Model) -> dict[int, int] | None:
+    """The size of each variable, by its id; ``None`` for a model that cannot be shrunk."""
+    try:
+        check_finite(model)
+        return find_cut(Graph(model), ops.convert_to_numpy).sizes()
+    except ValueError:
+        return None
+
+
+def _total(figures: Iterable[int | None]) -> int | None:
+    found = list(figures)
+    return None if None in found else sum(figure for figure in found if figure is not None)
+
+
+def _summarize_weight(
+    weight: Weight, uses: Mapping[int, int], sizes: Mapping[int, int] | None
+) -> WeightSummary:
     values = weight.values()
     return WeightSummary(
         path=weight.path,
@@ -236,6 +310,8 @@ def _summarize_weight(weight: Weight) -> WeightSummary:
         weights=values.size,
         zeros=values.size - int(np.count_nonzero(values)),
         frozen=weight.frozen,
+        uses=uses.get(id(weight.variable)),
+        weights_shrunk=None if sizes is None else sizes[id(weight.variable)],
     )
 
 
@@ -251,6 +327,10 @@ def _some(names: list[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def _count(figure: int | None) -> str:
+    return "unknown" if figure is None else f"{figure:,}"
+
+
 def _finite(ratio: float) -> float | None:
     return ratio if math.isfinite(ratio) else None
 
@@ -260,7 +340,16 @@ def _weight_table(summary: Summary) -> Table:
     table.add_column("weight")
     for column in ("shape", "dtype"):
         table.add_column(column)
-    for column in ("weights", "zeros", "sparsity", "compression", "dense", "entropy bound"):
+    for column in (
+        "weights",
+        "zeros",
+        "sparsity",
+        "compression",
+        "dense",
+        "entropy bound",
+        "multiply-adds",
+        "non-zero",
+    ):
         table.add_column(column, justify="right")
     for row in summary.weights:
         # The title has the model's name already.
@@ -275,6 +364,8 @@ def _weight_table(summary: Summary) -> Table:
             f"{row.compression:.2f}×",
             filesize.decimal(row.bytes_dense),
             filesize.decimal(math.ceil(row.bytes_entropy_bound)),
+            _count(row.flops),
+            _count(row.flops_nonzero),
         )
     return table
 
@@ -296,6 +387,10 @@ def _totals_table(summary: Summary) -> Table:
             "size at the entropy bound",
             filesize.decimal(math.ceil(summary.bytes_entropy_bound)),
         ),
+        ("multiply-adds for one sample", _count(summary.flops)),
+        ("multiply-adds without zeros", _count(summary.flops_nonzero)),
+        ("multiply-adds after shrink", _count(summary.flops_shrunk)),
+        ("parameters after shrink", _count(summary.parameters_shrunk)),
     ):
         table.add_row(name, figure)
     return table

@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_l0.errors import invalid_argument
 from keras_l0.structure.channels import LOCKED, Call, Ids, Known, Value, unknown
-from keras_l0.structure.filters import Filters
+from keras_l0.structure.filters import DenseRule, Filters
 from keras_l0.structure.graph import Graph, rule_of
-from keras_l0.structure.rules import Averaging, Concatenating, Merging, Weights
+from keras_l0.structure.rules import Averaging, Concatenating, Merging, Moving, Weights
 
 Gone = NDArray[np.bool_]
 
@@ -131,6 +132,24 @@ class Cut:
     needed: set[int]
     spared: dict[int, set[int]]
 
+    def removes_anything(self) -> bool:
+        """Whether the network is any smaller without it."""
+        outputs = {id(value) for call in self.graph.calls for value in call.outputs}
+        return bool(self.gone.any()) or bool(self.spared) or not outputs <= self.needed
+
+    def sizes(self) -> dict[int, int]:
+        """The size of each variable that is left, by its id; 0 where its layer is gone.
+
+        A bias that takes up constants where there was none comes on top.
+        """
+        sizes = self.graph.parameters(self.gone)
+        calls = [call for call in self.graph.calls if isinstance(call.op, keras.Layer)]
+        used = {id(call.op) for call in calls if call.outputs_in(self.needed)}
+        for call in calls:
+            if id(call.op) not in used:
+                sizes.update((id(variable), 0) for variable in call.op.variables)
+        return sizes
+
     def kept(self, value: Value) -> NDArray[np.bool_]:
         """Which of a tensor's channels stay, by position."""
         return ~self.gone[self.graph.classes_of(value)]
@@ -163,6 +182,23 @@ def find_cut(graph: Graph, w: Weights) -> Cut:
         if left == needed:
             return Cut(graph, facts, gone, needed, spared)
         needed = left
+
+
+def inputs_read(cut: Cut) -> dict[int, NDArray[np.intp]]:
+    """Where a ``Dense`` layer reads the model's inputs, but not all: by its id, those it reads."""
+    raw = {id(value) for value in cut.graph.inputs}
+    found = {}
+    for call in cut.graph.calls:
+        if isinstance(rule_of(call.op), Moving) and id(call.inputs[0]) in raw:
+            raw.add(id(call.output))
+    for reader in cut.facts.readers:
+        op = reader.call.op
+        once = sum(other.call.op is op for other in cut.facts.readers) == 1
+        if isinstance(rule_of(op), DenseRule) and once and id(reader.call.inputs[0]) in raw:
+            read = np.asarray(reader.filters.reads[:, ~cut.gone[reader.made]].any(axis=1))
+            if 0 < np.count_nonzero(read) < len(read):
+                found[id(op)] = np.flatnonzero(read)
+    return found
 
 
 def _empty(graph: Graph, gone: Gone, needed: set[int], spared: dict[int, set[int]]) -> Value | None:

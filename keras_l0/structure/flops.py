@@ -25,8 +25,8 @@ def uses_of_weights(model: keras.Model) -> Uses | None:
 
     Returns:
         By the id of a kernel the number; without those of layers of other kinds. ``None`` where
-        the model does not tell its input shapes (a subclassed one), or leaves a size open beside
-        the batch.
+        the model does not tell its input shapes (a subclassed one), leaves a size open beside
+        the batch, or cannot be traced.
     """
     tensors = getattr(model, "inputs", None)
     if not tensors or any(None in tensor.shape[1:] for tensor in tensors):
@@ -37,7 +37,10 @@ def uses_of_weights(model: keras.Model) -> Uses | None:
     )
     found: Uses = {}
     with _counting(model, found):
-        keras.Operation.compute_output_spec(model, inputs)
+        try:
+            keras.Operation.compute_output_spec(model, inputs)
+        except Exception:  # a layer that cannot be traced raises what it likes
+            return None
     return found
 
 
