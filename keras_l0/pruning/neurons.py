@@ -93,7 +93,7 @@ class Neurons:
         targets: its prunable weights.
 
     Raises:
-        ValueError: if the model has no graph.
+        ValueError: if the model has no graph, or no channel that can go.
     """
 
     def __init__(self, model: keras.Model, targets: Targets) -> None:
@@ -102,6 +102,14 @@ class Neurons:
         live = {id(weight.variable) for weight in targets.live}
         self.groups = [group for group in self.graph.groups if self._chosen(group, live)]
         self.groups = self._removable()
+        if not self.groups:
+            reasons = "; ".join(f"{path}: {why}" for path, why in self.left_alone.items())
+            raise invalid_argument(
+                "model",
+                "a model with channels that can go",
+                model.name,
+                reasons or "Those of its outputs stay",
+            )
         self._uses: Uses | None = None
 
     def _chosen(self, group: Group, live: set[int]) -> bool:

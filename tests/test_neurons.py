@@ -1,0 +1,329 @@
+"""Whole neurons and filters go, as many as asked for, stay zero, and can be taken out."""
+
+import math
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers, ops
+from strategies import invalid
+
+from keras_l0 import GlobalPrune, KeepZeros, NeuronPrune, prune, shrink, summarize
+from keras_l0.experiments.networks import lenet_5_caffe, resnet_20
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(32, 8, 8, 3)).astype("float32")
+Y = rng.normal(size=(32, 3)).astype("float32")
+FIT: dict[str, Any] = {"batch_size": 16, "shuffle": False, "verbose": 0}
+
+
+def net(filters: int = 8) -> keras.Model:
+    """A residual network with batch normalization, without ReLU so that all of it trains."""
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(filters, 3, padding="same", name="first")(inputs)
+    x = layers.BatchNormalization(name="norm")(x)
+    y = layers.Conv2D(6, 3, activation="tanh", padding="same", name="inside")(x)
+    y = layers.DepthwiseConv2D(3, padding="same", name="depthwise")(y)
+    y = layers.Conv2D(filters, 1, name="last")(y)
+    x = layers.Flatten()(layers.Add()([x, y]))
+    return keras.Model(inputs, layers.Dense(3, name="top")(x))
+
+
+def values(variable: Any) -> np.ndarray:
+    return ops.convert_to_numpy(ops.cast(variable, "float32"))
+
+
+def dead(model: keras.Model, layer: str) -> np.ndarray:
+    """Which filters of a layer are zero altogether."""
+    kernel = values(model.get_layer(layer).kernel)
+    return np.asarray(~kernel.reshape(-1, kernel.shape[-1]).any(axis=0))
+
+
+@given(units=st.lists(st.integers(2, 9), min_size=1, max_size=3), fraction=st.floats(0, 0.99))
+@settings(max_examples=20, deadline=None)
+def test_each_layer_loses_its_share_of_least_norm(units: list[int], fraction: float) -> None:
+    model = keras.Sequential(
+        [keras.Input((5,)), *(layers.Dense(n, "relu") for n in units), layers.Dense(2)]
+    )
+    before = [np.linalg.norm(values(layer.kernel), axis=0) for layer in model.layers[:-1]]
+    prune(model, method="neuron", fraction=fraction)
+    for layer, norms in zip(model.layers[:-1], before, strict=True):
+        gone = ~values(layer.kernel).any(axis=0)
+        count = min(round(fraction * len(norms)), len(norms) - 1)
+        assert gone.sum() == count
+        assert set(np.flatnonzero(gone)) == set(np.argsort(norms, kind="stable")[:count])
+    assert values(model.layers[-1].kernel).all()
+    assert [layer.units for layer in shrink(model).layers[:-1]] == [
+        n - min(round(fraction * n), n - 1) for n in units
+    ]
+
+
+def test_layers_that_a_sum_ties_lose_the_same_channels() -> None:
+    model = net()
+    first, last = (
+        np.square(values(model.get_layer(name).kernel)).sum((0, 1, 2)) for name in ("first", "last")
+    )
+    found = prune(model, method="neuron", fraction=0.5)
+    gone = np.zeros(8, bool)
+    gone[np.argsort(first + last)[:4]] = True
+    np.testing.assert_array_equal(dead(model, "first"), gone)
+    np.testing.assert_array_equal(dead(model, "last"), gone)
+    norm, bias = model.get_layer("norm"), model.get_layer("last").bias
+    for variable in (norm.gamma, norm.beta, norm.moving_mean, bias):
+        assert not values(variable)[gone].any()
+    assert dead(model, "inside").sum() == 3
+    assert not values(model.get_layer("depthwise").kernel)[:, :, dead(model, "inside")].any()
+    assert found.zeros == sum(
+        int((values(v) == 0).sum()) for v in model.weights if v.name == "kernel"
+    )
+    assert prune(model, method="neuron", fraction=0.5) == found
+
+
+def test_globally_ranked_the_least_of_all_go_and_each_layer_keeps_its_minimum() -> None:
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(10, name="a"), layers.Dense(10, name="b"), layers.Dense(2)]
+    )
+    small, large = np.full((4, 10), 0.1), np.arange(100.0).reshape(10, 10) + 1
+    model.get_layer("a").kernel.assign(small)
+    model.get_layer("b").kernel.assign(large)
+    prune(model, method="neuron", fraction=0.6, scope="global", minimum=3)
+    assert (dead(model, "a").sum(), dead(model, "b").sum()) == (7, 5)
+    np.testing.assert_array_equal(np.flatnonzero(dead(model, "b")), range(5))
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("make", [lenet_5_caffe, resnet_20, net])
+def test_the_share_of_multiply_adds_is_reached_by_the_smallest_fraction(
+    make: Callable[[], keras.Model], scope: str
+) -> None:
+    model = make()
+    prune(model, method="neuron", flops=0.5, scope=scope)
+    summary = summarize(model)
+    assert summary.flops is not None
+    assert summary.flops_shrunk is not None
+    left = summary.flops_shrunk / summary.flops
+    assert 0.4 < left <= 0.5
+    small = shrink(model)
+    assert small.count_params() == summary.parameters_shrunk
+    assert summarize(small).flops == summary.flops_shrunk
+
+
+def test_layers_that_shrink_cannot_take_channels_out_of_are_left_alone_and_named() -> None:
+    inputs = keras.Input((6, 6, 3))
+    x = layers.Conv2D(8, 3, name="before_norm")(inputs)
+    x = layers.LayerNormalization()(x)
+    # A sigmoid of zero is no zero, and what pads puts zeros around it.
+    x = layers.Conv2D(8, 3, activation="sigmoid", name="before_padding")(x)
+    x = layers.Conv2D(8, 3, padding="same", name="free")(x)
+    x = layers.Flatten()(x)
+    frozen = layers.Dense(4, name="frozen")
+    frozen.trainable = False
+    model = keras.Model(inputs, layers.Dense(2)(frozen(x)))
+    found = prune(model, method="neuron", fraction=0.5)
+    assert dead(model, "free").sum() == 4
+    for name in ("before_norm", "before_padding", "frozen"):
+        assert dead(model, name).sum() == 0
+    assert "no constant that folds" in found.skipped["before_padding"]
+    assert "is frozen" in found.skipped["frozen"]
+    assert "across channels" in found.skipped["layer_normalization"]
+    assert shrink(model).get_layer("free").filters == 4
+
+
+def test_only_the_layers_named_lose_channels_and_of_a_group_all_must_be() -> None:
+    model = net()
+    found = prune(model, method="neuron", fraction=0.5, layers=["first", "inside", "depthwise"])
+    assert (dead(model, "first").sum(), dead(model, "inside").sum()) == (0, 3)
+    assert "not among the weights" in found.skipped["first"]
+
+
+OPTIMIZERS: dict[str, Callable[[], Any]] = {
+    "adam": lambda: keras.optimizers.Adam(0.01),
+    "adamw": lambda: keras.optimizers.AdamW(0.01, weight_decay=0.01),
+    "momentum": lambda: keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True),
+    "accumulation": lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=2),
+    "ema": lambda: keras.optimizers.Adam(0.01, use_ema=True),
+}
+
+
+class Channels(keras.callbacks.Callback):
+    """What is zero in each variable, as each epoch begins and ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began: list[list[np.ndarray]] = []
+        self.ended: list[list[np.ndarray]] = []
+
+    def zeros(self) -> list[np.ndarray]:
+        return [values(variable) == 0 for variable in self.model.trainable_variables]
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.began.append(self.zeros())
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.ended.append(self.zeros())
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_pruned_channels_stay_zero_and_the_others_train(name: str) -> None:
+    model = net()
+    model.compile(OPTIMIZERS[name](), "mse")
+    seen = Channels()
+    model.fit(X, Y, epochs=6, callbacks=[NeuronPrune(0.5, begin=1, end=3, power=1.0), seen], **FIT)
+    for began, ended in zip(seen.began[1:], seen.ended[1:], strict=True):
+        for before, after in zip(began, ended, strict=True):
+            np.testing.assert_array_equal(before, after)
+    shares = [sum(int(zero.sum()) for zero in zeros) for zeros in seen.began]
+    assert shares[1] < shares[2] < shares[3] == shares[5]
+    assert (dead(model, "first").sum(), dead(model, "inside").sum()) == (4, 3)
+    small = shrink(model)
+    assert (small.get_layer("first").filters, small.get_layer("inside").filters) == (4, 3)
+    np.testing.assert_allclose(
+        small.predict(X, verbose=0), model.predict(X, verbose=0), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("callback", [KeepZeros, lambda: GlobalPrune(0.6, begin=0)])
+def test_a_later_fit_holds_pruned_channels_too(callback: Callable[[], Any]) -> None:
+    model = net()
+    model.compile("adam", "mse")
+    prune(model, method="neuron", fraction=0.5)
+    model.fit(X, Y, epochs=2, callbacks=[callback()], **FIT)
+    gone = dead(model, "first")
+    assert gone.sum() >= 4
+    norm = model.get_layer("norm")
+    assert (values(norm.gamma) == 0).sum() == (values(norm.beta) == 0).sum() == 4
+    assert (values(model.get_layer("inside").bias) == 0).sum() == 3
+    assert shrink(model).get_layer("first").filters <= 4
+
+
+def test_neurons_and_weights_are_pruned_together() -> None:
+    model = net()
+    model.compile("adam", "mse")
+    callbacks = [NeuronPrune(0.5, begin=0), GlobalPrune(0.9, begin=1)]
+    history = model.fit(X, Y, epochs=3, callbacks=callbacks, **FIT)
+    assert history.history["sparsity"][-1] == pytest.approx(0.9, abs=1e-3)
+    assert shrink(model).get_layer("first").filters <= 4
+
+
+def test_a_run_that_is_resumed_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    whole, half = net(), net()
+    half.set_weights(whole.get_weights())
+    for model in (whole, half):
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+    path = tmp_path / "half.keras"
+    whole.fit(X, Y, epochs=5, callbacks=[NeuronPrune(0.5, begin=0, end=3)], **FIT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it ends less sparse than was asked for, as it should
+        half.fit(X, Y, epochs=2, callbacks=[NeuronPrune(0.5, begin=0, end=3)], **FIT)
+    half.save(path)
+    loaded = keras.models.load_model(path)
+    pruner = NeuronPrune(0.5, begin=0, end=3)
+    loaded.fit(X, Y, epochs=5, initial_epoch=2, callbacks=[pruner], **FIT)
+    for ours, theirs in zip(loaded.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(ours == 0, theirs == 0)
+
+
+def test_a_fit_that_ends_too_soon_says_so() -> None:
+    model = net()
+    model.compile("adam", "mse")
+    with (
+        pytest.warns(UserWarning, match="it will not reach what was asked for"),
+        pytest.warns(UserWarning, match="less than the"),
+    ):
+        model.fit(X, Y, epochs=2, callbacks=[NeuronPrune(0.5, begin=0, end=5)], **FIT)
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "nothing": ({}, invalid("fraction", "either `fraction` or `flops`", None, "`flops` is None")),
+    "both": (
+        {"fraction": 0.5, "flops": 0.5},
+        invalid("fraction", "either `fraction` or `flops`", 0.5, "`flops` is 0.5"),
+    ),
+    "one": ({"fraction": 1.0}, invalid("fraction", "a number in [0, 1)", 1.0)),
+    "negative": ({"flops": -0.1}, invalid("flops", "a number in [0, 1)", -0.1)),
+    "NaN": ({"flops": math.nan}, invalid("flops", "a number in [0, 1)", math.nan)),
+    "text": ({"fraction": "half"}, invalid("fraction", "a number in [0, 1)", "'half'")),
+    "scope": (
+        {"fraction": 0.5, "scope": "all"},
+        invalid("scope", '"layer" or "global"', "'all'"),
+    ),
+    "minimum": ({"fraction": 0.5, "minimum": 0}, invalid("minimum", "an integer >= 1", 0)),
+    "score": ({"fraction": 0.5, "score": "best"}, invalid("score", '"norm"', "'best'")),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_wrong_is_told(name: str) -> None:
+    arguments, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        NeuronPrune(**arguments)
+    with pytest.raises(ValueError, match=message):
+        prune(net(), method="neuron", **arguments)
+
+
+def test_multiply_adds_that_cannot_go_are_refused_with_the_largest_share_that_can() -> None:
+    model = net()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"argument `flops`. Expected at most 0\.\d+") as error:
+        prune(model, method="neuron", flops=0.999)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    (reachable,) = re.findall(r"at most (0\.\d+)", str(error.value))
+    prune(model, method="neuron", flops=float(reachable) - 1e-4)
+
+
+def test_multiply_adds_of_an_open_size_are_refused() -> None:
+    inputs = keras.Input((None, None, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    with pytest.raises(ValueError, match="Give `fraction`, or build the model with a fixed input"):
+        prune(model, method="neuron", flops=0.5)
+    prune(model, method="neuron", fraction=0.5)
+    assert summarize(model).flops is None
+
+
+class Subclassed(keras.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = layers.Dense(3)
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x)
+
+
+def test_a_subclassed_model_is_refused_with_what_works_instead() -> None:
+    model = Subclassed()
+    model(np.ones((1, 4), np.float32))
+    for call in (shrink, lambda one: prune(one, method="neuron", fraction=0.5)):
+        with pytest.raises(ValueError, match=r"Write it as keras\.Model\(inputs, outputs\)"):
+            call(model)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"sparsity": 0.5}, {"compression": 2}, {"seed": 1, "fraction": 0.5}]
+)
+def test_what_does_not_go_with_neurons_is_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r'None with method="neuron"'):
+        prune(net(), method="neuron", **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"fraction": 0.5}, {"flops": 0.5}, {"scope": "global"}, {"minimum": 2}]
+)
+def test_what_goes_with_neurons_alone_is_refused_elsewhere(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r'Expected nothing without method="neuron"'):
+        prune(net(), 0.5, **arguments)
+
+
+def test_a_model_none_of_whose_channels_can_go_is_told() -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    with pytest.raises(ValueError, match="channels that can go"):
+        prune(model, method="neuron", fraction=0.5)
