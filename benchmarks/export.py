@@ -157,6 +157,7 @@ def compare(model: keras.Model, case: Case) -> dict[str, Any]:
                         path,
                         quantize=None if kind == "float32" else kind,
                         optimize_for=objective,
+                        shrink=False,  # the very network that the converter gets
                         calibration=calibration if kind == "int8" else None,
                         check_data=check_data,
                         keep_candidates=kept,

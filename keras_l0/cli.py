@@ -153,6 +153,7 @@ def export(options: argparse.Namespace) -> None:
         options.out,
         quantize=options.quantize,
         optimize_for=options.optimize_for,
+        shrink=not options.no_shrink,
         calibration=calibration,
         check_data=check,
         tolerance=options.tolerance,
@@ -291,6 +292,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--target", choices=TARGETS, default="arm", help="where it is to run (%(default)s)"
     )
+    one.add_argument("--no-shrink", action="store_true", help="leave dead channels in it")
     one.add_argument("--tolerance", type=float, help="largest deviation over largest output")
     one.add_argument(
         "--keep-candidates", metavar="DIR", help="for all candidates and a script to measure them"

@@ -66,19 +66,19 @@ def candidates(dense: Mapping[str, bytes], optimize_for: str) -> list[Candidate]
 
     Args:
         dense: dense files, by the setting they were converted with, with ``SHRUNK`` or
-            ``GATHERED`` before it; the whole network's, beside smaller ones, stay dense.
+            ``GATHERED`` before it; the whole network's, beside shrunk ones, stay dense.
         optimize_for: ``"size"``, ``"download"`` or ``"latency"``.
 
     Returns:
         The dense files and their sparse forms, each different from the others.
     """
     found: dict[bytes, Candidate] = {}
-    smaller = any(setting.startswith((SHRUNK, GATHERED)) for setting in dense)
+    shrunk = any(setting.startswith(SHRUNK) for setting in dense)
     for setting, content in dense.items():
         kind = setting.removesuffix(PER_TENSOR).rpartition("-")[2]
         first = Candidate(f"{setting}-dense", kind, content)
         found.setdefault(content, first)
-        if first.variant == WHOLE and smaller:
+        if first.variant == WHOLE and shrunk:
             continue
         rewrite = {"float16": small_in_float32, "dynamic": widened, "int8": convolved}
         rewritten = rewrite.get(kind, bytes)(content)

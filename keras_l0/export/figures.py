@@ -57,7 +57,8 @@ class ExportReport:
         gzip_bytes: its size after zlib at level 9, as app packages hold it.
         parameters: of the network in the file, without what was taken out of it.
         dense_parameters: of the whole network.
-        dense_bytes: the size of the whole network with dense weights of that type.
+        dense_bytes: the size of the whole network with dense weights of that type; of the
+            shrunk one, if less than a tenth was taken out.
         dense_gzip_bytes: that after zlib at level 9.
         latency_ms: milliseconds of one invocation, one thread, median.
         dense_latency_ms: that of the dense file, measured in turns with it; ``None`` if the

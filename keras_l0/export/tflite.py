@@ -37,6 +37,10 @@ TARGETS = ("arm", "host")
 """What ``target`` may be."""
 
 
+# A conversion of the whole network, for comparison alone, takes the time of another export.
+_NEARLY_WHOLE = 0.9
+
+
 def export_tflite(
     model: keras.Model,
     path: str | os.PathLike[str],
@@ -79,8 +83,8 @@ def export_tflite(
             ``"latency"``, the fastest with one thread.
         shrink: whether dead channels are taken out first, as ``shrink`` does; where a first
             ``Dense`` layer does not read all of the inputs, files that gather those that it reads
-            are among the candidates. What is written is compared with ``model`` itself, and its
-            dense file is that of the whole network.
+            are among the candidates. What is written is compared with ``model`` itself; the
+            report's dense file is that of the whole network, if a tenth of it or more went.
         calibration: samples from which ``"int8"`` takes the range of each tensor, in any form
             that ``fit`` takes, ``y`` ignored; the first 256 are used.
         check_data: samples to compare on, likewise. ``None`` for 16 random ones with a fixed
@@ -136,9 +140,9 @@ def export_tflite(
             variants, unshrunk = _variants(model) if shrink else ({WHOLE: model}, "")
             settings = [setting for kind in kinds for setting in settings_of(kind)]
             results = convert_all(
-                # Beside smaller ones the whole network is there to be compared with.
+                # Beside the shrunk one the whole network is there to be compared with.
                 [
-                    (one, kinds if name == WHOLE and len(variants) > 1 else settings)
+                    (one, kinds if name == WHOLE and SHRUNK in variants else settings)
                     for name, one in variants.items()
                 ],
                 inputs,
@@ -245,7 +249,10 @@ def _variants(model: keras.Model) -> tuple[dict[str, keras.Model], str]:
     try:
         cut = find_cut(Graph(model), values_of)
         if cut.removes_anything():
-            variants[SHRUNK] = rebuilt(cut, values_of)
+            smaller = rebuilt(cut, values_of)
+            variants[SHRUNK] = smaller
+            if smaller.count_params() > _NEARLY_WHOLE * model.count_params():
+                del variants[WHOLE]
         read = inputs_read(cut)
         if read:
             variants[GATHERED] = rebuilt(cut, values_of, read)
