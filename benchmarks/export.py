@@ -71,12 +71,16 @@ CASES = {
         networks.lenet_5_caffe, "mnist", 1 - 1200 / 430_500, (4, 14, 8), fit={"power": 6.0}
     ),
     "MobileNet-like at 90 %": Case(
-        lambda: networks.mobile_stack((32, 32, 3)), "cifar10", 0.9, (2, 2, 2), 10_000
+        lambda: convolutional.mobile_stack((32, 32, 3)), "cifar10", 0.9, (2, 2, 2), 10_000
     ),
     "MobileNet-like, SAME padding, at 90 %": Case(
-        lambda: networks.mobile_stack((32, 32, 3), padding="same"), "cifar10", 0.9, (1, 1, 1), 5_000
+        lambda: convolutional.mobile_stack((32, 32, 3), padding="same"),
+        "cifar10",
+        0.9,
+        (1, 1, 1),
+        5_000,
     ),
-    "ResNet-20 at 90 %": Case(networks.resnet_20, "cifar10", 0.9, (1, 2, 1), 5_000),
+    "ResNet-20 at 90 %": Case(convolutional.resnet_20, "cifar10", 0.9, (1, 2, 1), 5_000),
     "LSTM at 90 %": Case(networks.lstm_classifier, "mnist", 0.9, (2, 3, 1), 20_000),
     "attention at 90 %": Case(networks.attention_classifier, "mnist", 0.9, (2, 3, 1), 20_000),
 }

@@ -8,13 +8,12 @@ import keras
 import numpy as np
 import pytest
 
+from keras_l0.experiments.convolutional import mobile_stack, resnet_20, vgg_16
 from keras_l0.experiments.networks import (
     attention_classifier,
     lenet_5_caffe,
     lenet_300_100,
     lstm_classifier,
-    mobile_stack,
-    resnet_20,
 )
 from keras_l0.pruning.targets import find_targets
 
@@ -207,3 +206,14 @@ def test_a_bad_argument_is_named(
 ) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         network(**arguments)
+
+
+def test_vgg_16_has_about_fifteen_million_parameters() -> None:
+    model = vgg_16()
+    assert model.count_params() == 15_001_418
+    assert find_targets(model).size == 14_977_728
+    assert vgg_16(width=0.01).count_params() > 0
+    with pytest.raises(ValueError, match="argument `width`. Expected a number > 0"):
+        vgg_16(width=0)
+    with pytest.raises(ValueError, match="argument `input_shape`"):
+        vgg_16((28, 28, 1))

@@ -16,7 +16,8 @@ from keras import layers, ops
 from strategies import invalid
 
 from keras_l0 import GlobalPrune, KeepZeros, NeuronPrune, prune, shrink, summarize
-from keras_l0.experiments.networks import lenet_5_caffe, resnet_20
+from keras_l0.experiments.convolutional import resnet_20
+from keras_l0.experiments.networks import lenet_5_caffe
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(32, 8, 8, 3)).astype("float32")

@@ -1,16 +1,12 @@
-"""The paper's networks, built and ready to be regularized and trained."""
+"""The LeNets, and small networks for sequences, ready to be regularized and trained."""
 
 from collections.abc import Sequence
-from numbers import Integral
-from typing import Any, TypeAlias
 
 import keras
 from keras import layers
 
-from keras_l0.errors import invalid_argument, one_of
-
-Penalty: TypeAlias = keras.regularizers.Regularizer | str | None
-Tensor: TypeAlias = Any
+from keras_l0.errors import invalid_argument
+from keras_l0.experiments.parts import Penalty, check_figures, positive, softmax
 
 
 def lenet_300_100(
@@ -44,11 +40,11 @@ def lenet_300_100(
     >>> lenet_300_100().count_params()
     266610
     """
-    if not _positive(input_shape) or len(input_shape) == 0:
+    if not positive(input_shape) or len(input_shape) == 0:
         raise invalid_argument("input_shape", "positive integers, one or more", input_shape)
-    if not _positive([classes]):
+    if not positive([classes]):
         raise invalid_argument("classes", "a positive integer", classes)
-    if not _positive(hidden):
+    if not positive(hidden):
         raise invalid_argument("hidden", "positive integers", hidden)
     model = keras.Sequential([keras.Input(tuple(map(int, input_shape)))], name="lenet_300_100")
     if len(input_shape) > 1:
@@ -62,7 +58,7 @@ def lenet_300_100(
                 name=f"hidden_{place}",
             )
         )
-    model.add(_softmax(classes, kernel_regularizer))
+    model.add(softmax(classes, kernel_regularizer))
     return model
 
 
@@ -97,11 +93,11 @@ def lenet_5_caffe(
     >>> lenet_5_caffe().count_params()
     431080
     """
-    if not _positive(input_shape) or len(input_shape) != 3 or min(input_shape[:2]) < 16:
+    if not positive(input_shape) or len(input_shape) != 3 or min(input_shape[:2]) < 16:
         raise invalid_argument(
             "input_shape", "(height, width, channels) of (16, 16, 1) or more", input_shape
         )
-    if not _positive([classes]):
+    if not positive([classes]):
         raise invalid_argument("classes", "a positive integer", classes)
     model = keras.Sequential([keras.Input(tuple(map(int, input_shape)))], name="lenet_5_caffe")
     for place, filters in enumerate((20, 50), start=1):
@@ -120,139 +116,7 @@ def lenet_5_caffe(
     model.add(
         layers.Dense(500, activation="relu", kernel_regularizer=kernel_regularizer, name="hidden")
     )
-    model.add(_softmax(classes, kernel_regularizer))
-    return model
-
-
-def resnet_20(
-    input_shape: Sequence[int] = (32, 32, 3),
-    classes: int = 10,
-    kernel_regularizer: Penalty = None,
-    filters: int = 16,
-) -> keras.Model:
-    """ResNet-20 for small images: three stages of three residual blocks.
-
-    Each block has two 3×3 convolutions with batch normalization; the first one of the second
-    and of the third stage halves the image and doubles the filters, its shortcut a 1×1
-    convolution. On 32×32 color images and 10 classes it has 274,442 parameters, 270,896 of them
-    weights.
-
-    Args:
-        input_shape: height, width and channels, which come last.
-        classes: the number of classes, 1 or more.
-        kernel_regularizer: the penalty on each layer's kernel.
-        filters: of the first stage.
-
-    Returns:
-        The model, built and not compiled. Its outputs are probabilities.
-
-    Raises:
-        ValueError: if a figure is not a positive integer.
-
-    Source: K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image Recognition",
-    2016, Section 4.2, with the projection shortcuts of its Section 3.3.
-
-    Example:
-
-    >>> resnet_20().count_params()
-    274442
-    """
-    _check(input_shape, 3, classes, filters=filters)
-
-    def convolution(x: Tensor, filters: int, size: int = 3, strides: int = 1) -> Tensor:
-        return layers.Conv2D(
-            filters,
-            size,
-            strides=strides,
-            padding="same",
-            data_format="channels_last",
-            kernel_initializer="he_normal",
-            kernel_regularizer=kernel_regularizer,
-        )(x)
-
-    def normalized(x: Tensor) -> Tensor:
-        return layers.BatchNormalization(axis=-1)(x)
-
-    inputs = keras.Input(tuple(map(int, input_shape)))
-    x = layers.ReLU()(normalized(convolution(inputs, filters)))
-    for stage in range(3):
-        width = filters * 2**stage
-        for block in range(3):
-            strides = 2 if stage and not block else 1
-            y = layers.ReLU()(normalized(convolution(x, width, strides=strides)))
-            y = normalized(convolution(y, width))
-            if strides > 1:
-                x = convolution(x, width, 1, strides)
-            x = layers.ReLU()(layers.Add()([x, y]))
-    x = layers.GlobalAveragePooling2D(data_format="channels_last")(x)
-    return keras.Model(inputs, _softmax(classes, kernel_regularizer)(x), name="resnet_20")
-
-
-def mobile_stack(
-    input_shape: Sequence[int] = (64, 64, 3),
-    classes: int = 10,
-    kernel_regularizer: Penalty = None,
-    padding: str = "explicit",
-    widths: Sequence[tuple[int, int]] = ((64, 1), (128, 2), (256, 1), (512, 2), *((512, 1),) * 5),
-) -> keras.Sequential:
-    """A stack as MobileNet's: 3×3 depthwise convolutions and 1×1 convolutions in turns.
-
-    A 3×3 convolution of 32 filters and stride 2 comes first, a global average and a softmax
-    last; each convolution is followed by batch normalization and ReLU6. What pads is a
-    ``ZeroPadding2D`` of 1 before a convolution without padding, as XNNPACK's sparse kernels
-    want it.
-
-    Args:
-        input_shape: height, width and channels, which come last.
-        classes: the number of classes, 1 or more.
-        kernel_regularizer: the penalty on each layer's kernel.
-        padding: ``"explicit"``, or ``"same"`` for depthwise convolutions of stride 1 that pad by
-            themselves, to the same effect.
-        widths: for each pair of convolutions the filters of the 1×1 one and the stride of the
-            depthwise one.
-
-    Returns:
-        The model, built and not compiled. Its outputs are probabilities.
-
-    Raises:
-        ValueError: if ``padding`` is another, or a figure is not a positive integer.
-
-    Source: A. G. Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile
-    Vision Applications", 2017, Section 3.
-
-    Example:
-
-    >>> mobile_stack().count_params()
-    1544522
-    """
-    _check(input_shape, 3, classes, widths=[size for pair in widths for size in pair])
-    if padding not in ("explicit", "same"):
-        raise invalid_argument("padding", one_of(("explicit", "same")), padding)
-    model = keras.Sequential([keras.Input(tuple(map(int, input_shape)))], name="mobile_stack")
-
-    def add(convolution: keras.Layer, pad: bool = False) -> None:
-        if pad:
-            model.add(layers.ZeroPadding2D(1, data_format="channels_last"))
-        model.add(convolution)
-        model.add(layers.BatchNormalization(axis=-1))
-        model.add(layers.ReLU(6))
-
-    settings: dict[str, Any] = {"use_bias": False, "data_format": "channels_last"}
-    of_kernel = settings | {"kernel_regularizer": kernel_regularizer}
-    add(layers.Conv2D(32, 3, strides=2, **of_kernel), pad=True)
-    for filters, strides in widths:
-        explicit = padding == "explicit" or strides > 1
-        depthwise = layers.DepthwiseConv2D(
-            3,
-            strides=strides,
-            padding="valid" if explicit else "same",
-            depthwise_regularizer=kernel_regularizer,
-            **settings,
-        )
-        add(depthwise, pad=explicit)
-        add(layers.Conv2D(filters, 1, **of_kernel))
-    model.add(layers.GlobalAveragePooling2D(data_format="channels_last"))
-    model.add(_softmax(classes, kernel_regularizer))
+    model.add(softmax(classes, kernel_regularizer))
     return model
 
 
@@ -283,7 +147,7 @@ def lstm_classifier(
     >>> lstm_classifier().count_params()
     81674
     """
-    _check(input_shape, 2, classes, units=units)
+    check_figures(input_shape, 2, classes, units=units)
     return keras.Sequential(
         [
             keras.Input(tuple(map(int, input_shape))),
@@ -293,7 +157,7 @@ def lstm_classifier(
                 kernel_regularizer=kernel_regularizer,
                 recurrent_regularizer=kernel_regularizer,
             ),
-            _softmax(classes, kernel_regularizer),
+            softmax(classes, kernel_regularizer),
         ],
         name="lstm_classifier",
     )
@@ -328,7 +192,7 @@ def attention_classifier(
     >>> attention_classifier().count_params()
     52490
     """
-    _check(input_shape, 2, classes, heads=heads, width=width)
+    check_figures(input_shape, 2, classes, heads=heads, width=width)
     if width % heads:
         raise invalid_argument("width", f"a multiple of {heads} heads", width)
 
@@ -344,32 +208,4 @@ def attention_classifier(
     y = dense(width)(dense(4 * width, "relu")(x))
     x = layers.LayerNormalization()(layers.Add()([x, y]))
     x = layers.GlobalAveragePooling1D()(x)
-    return keras.Model(
-        inputs, _softmax(classes, kernel_regularizer)(x), name="attention_classifier"
-    )
-
-
-def _softmax(classes: int, kernel_regularizer: Penalty) -> keras.Layer:
-    # Probabilities stay in float32 under mixed precision, as Keras advises: float16 would
-    # round the small ones to zero and the loss with them.
-    return layers.Dense(
-        int(classes),
-        activation="softmax",
-        kernel_regularizer=kernel_regularizer,
-        dtype="float32",
-        name="output",
-    )
-
-
-def _check(input_shape: Sequence[int], rank: int, classes: int, **figures: Any) -> None:
-    if not _positive(input_shape) or len(input_shape) != rank:
-        raise invalid_argument("input_shape", f"{rank} positive integers", input_shape)
-    for name, value in {"classes": classes, **figures}.items():
-        if not _positive(value if isinstance(value, list) else [value]):
-            raise invalid_argument(name, "a positive integer", value)
-
-
-def _positive(sizes: Sequence[int]) -> bool:
-    return all(
-        isinstance(size, Integral) and not isinstance(size, bool) and size > 0 for size in sizes
-    )
+    return keras.Model(inputs, softmax(classes, kernel_regularizer)(x), name="attention_classifier")

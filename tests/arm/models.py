@@ -9,13 +9,12 @@ from keras import layers
 from numpy.typing import NDArray
 
 from keras_l0 import prune
+from keras_l0.experiments.convolutional import mobile_stack, resnet_20
 from keras_l0.experiments.networks import (
     attention_classifier,
     lenet_5_caffe,
     lenet_300_100,
     lstm_classifier,
-    mobile_stack,
-    resnet_20,
 )
 
 Build = Callable[[], keras.Model]
