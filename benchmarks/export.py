@@ -26,7 +26,7 @@ import numpy as np
 from stock import KINDS, runnable, samples_of, stock_file
 
 from keras_l0 import L2L0, GlobalPrune, export_tflite, regularize
-from keras_l0.experiments import datasets, networks
+from keras_l0.experiments import convolutional, datasets, networks
 from keras_l0.export import check, runner
 from keras_l0.files import write_text
 from keras_l0.text import table

@@ -213,7 +213,7 @@ def test_vgg_16_has_about_fifteen_million_parameters() -> None:
     assert model.count_params() == 15_001_418
     assert find_targets(model).size == 14_977_728
     assert vgg_16(width=0.01).count_params() > 0
-    with pytest.raises(ValueError, match="argument `width`. Expected a number > 0"):
+    with pytest.raises(ValueError, match=r"argument `width`\. Expected a number > 0"):
         vgg_16(width=0)
     with pytest.raises(ValueError, match="argument `input_shape`"):
         vgg_16((28, 28, 1))
