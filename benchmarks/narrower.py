@@ -1,0 +1,137 @@
+"""A pruned network beside a narrower one: MobileNetV2 on CIFAR-10, both of half the multiply-adds.
+
+MobileNetV2 of width 0.35 is trained, pruned to half of its multiply-adds, tuned and shrunk;
+beside it the widest MobileNetV2 that has no more multiply-adds is trained from scratch for as
+many epochs in all. Both are exported with int8 weights and arithmetic, and the files compared::
+
+    KERAS_BACKEND=jax python benchmarks/narrower.py
+
+Each seed is written as soon as it is done, and left out when run again.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from neurons import RESULTS, Augmented, data
+
+from keras_l0 import NeuronPrune, export_tflite, shrink, summarize
+from keras_l0.files import write_text
+from keras_l0.text import table
+from keras_l0.versions import versions
+
+WIDTH, FLOPS = 0.35, 0.5
+IMAGES, EPOCHS, TUNING = 40_000, 16, 8
+
+
+def mobilenet(width: float) -> keras.Model:
+    """MobileNetV2 for images of 32×32."""
+    return keras.applications.MobileNetV2(
+        input_shape=(32, 32, 3), alpha=width, weights=None, classes=10
+    )
+
+
+def multiply_adds(model: keras.Model) -> int:
+    """For one image."""
+    found = summarize(model).flops
+    assert found is not None
+    return found
+
+
+def narrower(most: int) -> keras.Model:
+    """The widest MobileNetV2 of at most so many multiply-adds."""
+    widths = np.arange(WIDTH, 0.05, -0.01)
+    return next(model for model in map(mobilenet, widths) if multiply_adds(model) <= most)
+
+
+def fit(model: keras.Model, arrays: Any, seed: int, epochs: int, callbacks: Any = ()) -> None:
+    """Trains with a falling learning rate."""
+    batches = Augmented(*arrays[:2], seed)
+    schedule = keras.optimizers.schedules.CosineDecay(2e-3, epochs * len(batches))
+    model.compile(
+        keras.optimizers.AdamW(schedule, 1e-4), "sparse_categorical_crossentropy", ["accuracy"]
+    )
+    model.fit(batches, epochs=epochs, callbacks=list(callbacks), verbose=2)
+
+
+def figures(model: keras.Model, arrays: Any) -> dict[str, Any]:
+    """Of the model and its int8 file, which is asked for every test image."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    x, _, x_test, y_test = arrays
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.tflite"
+        report = export_tflite(
+            model, path, quantize="int8", calibration=x[:256], check_data=x[:64], tolerance=0.5
+        )
+        runner = Interpreter(str(path), num_threads=1)
+        runner.allocate_tensors()
+        (given,), (taken,) = runner.get_input_details(), runner.get_output_details()
+        right = 0
+        for image, label in zip(x_test, y_test, strict=True):
+            runner.set_tensor(given["index"], image[None])
+            runner.invoke()
+            right += int(runner.get_tensor(taken["index"]).argmax() == label)
+    chosen = next(one for one in report.candidates if one.name == report.chosen)
+    return {
+        "multiply_adds": multiply_adds(model),
+        "parameters": model.count_params(),
+        "accuracy": model.evaluate(x_test, y_test, batch_size=500, verbose=0)[1],
+        "accuracy_int8": right / len(y_test),
+        "bytes": report.bytes,
+        "latency_ms": report.latency_ms,
+        "peak_memory": chosen.peak_memory,
+    }
+
+
+def run(seed: int) -> dict[str, Any]:
+    """One seed: the whole network, pruned, and the narrower one."""
+    start = time.perf_counter()
+    arrays = data(IMAGES)
+    keras.utils.set_random_seed(seed)
+    whole = mobilenet(WIDTH)
+    fit(whole, arrays, seed, EPOCHS)
+    found = {"whole": figures(whole, arrays)}
+    fit(whole, arrays, seed, TUNING, [NeuronPrune(flops=FLOPS, begin=0)])
+    pruned = shrink(whole)
+    found["pruned"] = figures(pruned, arrays)
+    keras.utils.set_random_seed(seed)
+    small = narrower(multiply_adds(pruned))
+    fit(small, arrays, seed, EPOCHS + TUNING)
+    found["narrower"] = figures(small, arrays)
+    return {
+        "seed": seed,
+        "settings": {"images": IMAGES, "epochs": EPOCHS, "tuning": TUNING, "flops": FLOPS},
+        "seconds": time.perf_counter() - start,
+        "versions": versions(),
+        **found,
+    }
+
+
+def main() -> None:
+    """The program."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", default=RESULTS / "narrower.json", type=Path)
+    options = parser.parse_args()
+    runs = json.loads(options.out.read_text()) if options.out.exists() else []
+    for seed in range(options.seeds):
+        if seed not in {one["seed"] for one in runs}:
+            runs.append(run(seed))
+            write_text(options.out, json.dumps(runs, indent=1))
+    names = ("multiply_adds", "parameters", "accuracy", "accuracy_int8", "bytes", "latency_ms")
+    rows = []
+    for kind in ("whole", "pruned", "narrower"):
+        columns = {name: [one[kind][name] for one in runs] for name in (*names, "peak_memory")}
+        rows.append([kind, *(f"{statistics.mean(values):,.4g}" for values in columns.values())])
+    print(table(["network", *names, "peak_memory"], rows))
+
+
+if __name__ == "__main__":
+    main()
