@@ -133,7 +133,7 @@ def cell(name: str, penalty: str, seed: int) -> dict[str, Any]:
         note("NP", flops)
         live = 1 - summarize(model).sparsity
         target = GlobalPrune(1 - 0.1 * live, begin=0, end=max(0, run.tuning // 2 - 1))
-        train(run.tuning, 5e-4, [target, NeuronPrune(flops=flops, begin=0)])
+        train(run.tuning, 5e-4, [NeuronPrune(flops=flops, begin=0), target])
         note("NP+GP", flops)
     return {
         "network": name,

@@ -243,10 +243,13 @@ def test_a_fit_that_ends_too_soon_says_so() -> None:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "nothing": ({}, invalid("fraction", "either `fraction` or `flops`", None, "`flops` is None")),
+    "nothing": (
+        {},
+        invalid("fraction", "just one of `fraction` and `flops`", None, "`flops` is None"),
+    ),
     "both": (
         {"fraction": 0.5, "flops": 0.5},
-        invalid("fraction", "either `fraction` or `flops`", 0.5, "`flops` is 0.5"),
+        invalid("fraction", "just one of `fraction` and `flops`", 0.5, "`flops` is 0.5"),
     ),
     "one": ({"fraction": 1.0}, invalid("fraction", "a number in [0, 1)", 1.0)),
     "negative": ({"flops": -0.1}, invalid("flops", "a number in [0, 1)", -0.1)),

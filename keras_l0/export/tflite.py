@@ -21,8 +21,8 @@ from keras_l0.files import check_folder, check_target, replacing
 from keras_l0.models import check_built, check_finite
 from keras_l0.pruning.targets import find_targets
 from keras_l0.structure.dead import find_cut, inputs_read
-from keras_l0.structure.graph import Graph
-from keras_l0.structure.shrink import rebuilt, values_of
+from keras_l0.structure.graph import Graph, values_of
+from keras_l0.structure.shrink import rebuilt
 
 QUANTIZE = (*KINDS[1:], "auto")
 """What ``quantize`` may be beside ``None``."""

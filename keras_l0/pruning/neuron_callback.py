@@ -15,8 +15,8 @@ class NeuronPrune(Prune):
     filters, biases, γ and β, and the moving mean of its normalization. They are held at zero from
     then on, and ``shrink`` takes them out of the trained model. Layers whose channels cannot be
     taken out are left alone and named. As in ``GlobalPrune``, pruning happens at the beginning of
-    an epoch, to the ramp's share of ``fraction`` or ``flops``; beside a ``GlobalPrune`` it is the
-    paper's NP+GP.
+    an epoch, to the ramp's share of ``fraction`` or ``flops``. Before a ``GlobalPrune`` in the
+    list, which then counts its zeros, it is the paper's NP+GP.
 
     Logs gain ``sparsity``, ``compression`` and ``penalty``.
 

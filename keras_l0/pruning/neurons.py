@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from keras_l0.errors import invalid_argument, is_number, is_whole, one_of
@@ -14,7 +13,7 @@ from keras_l0.models import layer_path
 from keras_l0.pruning.targets import Targets
 from keras_l0.structure.dead import Facts
 from keras_l0.structure.flops import Uses, uses_of_weights
-from keras_l0.structure.graph import Graph, Group
+from keras_l0.structure.graph import Graph, Group, values_of
 
 Gone = NDArray[np.bool_]
 Score = Callable[[Graph, Callable[[Any], NDArray[Any]]], NDArray[np.float64]]
@@ -62,7 +61,7 @@ class NeuronGoal:
         if (self.fraction is None) == (self.flops is None):
             raise invalid_argument(
                 "fraction",
-                "either `fraction` or `flops`",
+                "just one of `fraction` and `flops`",
                 self.fraction,
                 f"`flops` is {self.flops!r}",
             )
@@ -154,7 +153,7 @@ class Neurons:
         Raises:
             ValueError: if so many multiply-adds cannot go, or are not known.
         """
-        ranks = SCORES[str(goal.score)](self.graph, _values)
+        ranks = SCORES[str(goal.score)](self.graph, values_of)
         if goal.fraction is not None:
             return self._lowest(ranks, goal.fraction * share, goal)
         assert goal.flops is not None, "a goal has one of the two"
@@ -195,7 +194,7 @@ class Neurons:
                 wanted -= 1
 
     def _by_flops(self, ranks: NDArray[np.float64], share: float, goal: NeuronGoal) -> Gone:
-        before = self.flops(np.zeros(self.graph.count, bool))
+        before = self.flops(np.zeros(self.graph.count, bool)) or 1
 
         def removed(fraction: float) -> tuple[float, Gone]:
             gone = self._lowest(ranks, fraction, goal)
@@ -227,8 +226,8 @@ class Neurons:
         if self._uses is None:
             raise invalid_argument(
                 "flops",
-                "None for a model whose input sizes are open",
-                [tensor.shape for tensor in self.graph.model.inputs],
+                "None for a model whose multiply-adds are not known",
+                [tuple(tensor.shape) for tensor in self.graph.model.inputs],
                 "Give `fraction`, or build the model with a fixed input size",
             )
         sizes = self.graph.parameters(gone)
@@ -239,7 +238,7 @@ class Neurons:
         values = zeroed(self.graph, gone)
         for variable in {id(s.variable): s.variable for s in self.graph.slots}.values():
             new = values(variable)
-            if not np.array_equal(new, _values(variable)):
+            if not np.array_equal(new, values_of(variable)):
                 variable.assign(new)
 
     def missing(self, gone: Gone) -> int:
@@ -247,7 +246,7 @@ class Neurons:
         values = zeroed(self.graph, gone)
         kernels = {id(s.variable): s.variable for s in self.graph.slots if s.role == "makes"}
         return sum(
-            int(np.count_nonzero(_values(kernel)) - np.count_nonzero(values(kernel)))
+            int(np.count_nonzero(values_of(kernel)) - np.count_nonzero(values(kernel)))
             for kernel in kernels.values()
         )
 
@@ -260,7 +259,7 @@ def zeroed(graph: Graph, gone: Gone) -> Callable[[Any], NDArray[Any]]:
             slots.setdefault(id(slot.variable), []).append(slot)
 
     def value(variable: keras.Variable) -> NDArray[Any]:
-        found = _values(variable)
+        found = values_of(variable)
         for slot in slots.get(id(variable), ()):
             dead = gone[graph.classes[slot.ids]]
             if dead.any():
@@ -280,15 +279,11 @@ def pinned(graph: Graph, live: set[int]) -> list[tuple[keras.Variable, NDArray[n
     dead[0] = False
     for slot in graph.slots:
         if slot.role == "makes":
-            values = np.moveaxis(_values(slot.variable), slot.axis, 0)
+            values = np.moveaxis(values_of(slot.variable), slot.axis, 0)
             there = (values != 0).reshape(len(values), -1).any(1) | (id(slot.variable) not in live)
             dead[graph.classes[slot.ids][there]] = False
     return [
-        (slot.variable, dead[graph.classes[slot.ids]] & (_values(slot.variable) == 0))
+        (slot.variable, dead[graph.classes[slot.ids]] & (values_of(slot.variable) == 0))
         for slot in graph.slots
         if slot.role == "shifts" and slot.variable.trainable
     ]
-
-
-def _values(variable: keras.Variable) -> NDArray[Any]:
-    return ops.convert_to_numpy(variable)

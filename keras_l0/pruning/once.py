@@ -100,7 +100,7 @@ def prune(
             )
         if seed is not None:
             raise invalid_argument("seed", 'None with method="neuron"', seed)
-        by = "norm" if score == "magnitude" else score
+        by = "norm" if isinstance(score, str) and score == "magnitude" else score
         return _prune_neurons(model, NeuronGoal(fraction, flops, scope, minimum, by), layers)
     if method not in METHODS:
         raise invalid_argument("method", one_of((*METHODS, "neuron")), method)
@@ -110,7 +110,7 @@ def prune(
         ("scope", scope, "layer"),
         ("minimum", minimum, 1),
     ):
-        if value != unset:
+        if type(value) is not type(unset) or value != unset:
             raise invalid_argument(name, 'nothing without method="neuron"', value)
     goal = Goal(sparsity, compression)
     chosen = choose_score(method, score, seed)

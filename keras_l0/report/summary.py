@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from rich import box, filesize
 from rich.table import Table
 
@@ -19,7 +18,7 @@ from keras_l0.pruning.measure import ratio
 from keras_l0.pruning.targets import Weight, find_targets
 from keras_l0.structure.dead import find_cut
 from keras_l0.structure.flops import uses_of_weights
-from keras_l0.structure.graph import Graph
+from keras_l0.structure.graph import Graph, values_of
 from keras_l0.text import plain
 
 
@@ -288,7 +287,7 @@ def _sizes_after_shrink(model: keras.Model) -> dict[int, int] | None:
     """The size of each variable, by its id; ``None`` for a model that cannot be shrunk."""
     try:
         check_finite(model)
-        return find_cut(Graph(model), ops.convert_to_numpy).sizes()
+        return find_cut(Graph(model), values_of).sizes()
     except ValueError:
         return None
 

@@ -33,7 +33,7 @@ class Value:
 
 @dataclass(eq=False)
 class Call:
-    """One use of an operation: what goes in, and what comes out once a rule has said so.
+    """One use of an operation: what goes in, and what comes out once its rule has said so.
 
     ``others`` are outputs beside the first, whose channels stay. ``read`` are the channels that
     its filters read, by position, if it has filters.
@@ -42,6 +42,7 @@ class Call:
     node: Any
     inputs: list[Value]
     shape: tuple[int | None, ...]
+    rule: Any
     output: Value = field(default_factory=lambda: Value(()))
     others: list[Value] = field(default_factory=list)
     read: Ids | None = None
@@ -107,14 +108,16 @@ class Book:
         """The channels that go into this call stay."""
         self.left.append((call, why))
 
-    def along(self, value: Value, axis: int) -> Ids:
-        """The channels by position along this axis; locked if they are along another."""
+    def along(self, call: Call, value: Value, axis: int) -> Ids:
+        """An input's channels by position along this axis; locked if they are along another."""
         if value.axis == axis:
             return value.ids
+        if value.axis is not None:
+            self.leave(call, "it reads along another axis")
         self.lock(value)
         return np.full(value.shape[axis] or 0, LOCKED)
 
-    def reads(self, variable: keras.Variable, axis: int, ids: Ids, role: str = "reads") -> Ids:
+    def attach(self, variable: keras.Variable, axis: int, ids: Ids, role: str = "reads") -> Ids:
         """An axis of a variable goes with these channels."""
         slot = self.slots.setdefault((id(variable), axis), Slot(variable, axis, ids, role))
         if slot.ids is not ids:
@@ -126,7 +129,7 @@ class Book:
         if ids is None:
             slot = self.slots.get((id(variable), axis))
             ids = slot.ids if slot else self.fresh(variable.shape[axis])
-        return self.reads(variable, axis, ids, "makes")
+        return self.attach(variable, axis, ids, "makes")
 
     def classes(self) -> Ids:
         """For each id the number of its class: what is tied has the same; 0 is locked."""

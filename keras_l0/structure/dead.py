@@ -1,7 +1,6 @@
 """Which channels are dead: what is constant, what is read by no one, and what needs neither."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from keras_l0.errors import invalid_argument
 from keras_l0.structure.channels import LOCKED, Call, Ids, Known, Value, unknown
 from keras_l0.structure.filters import DenseRule, Filters
-from keras_l0.structure.graph import Graph, rule_of
+from keras_l0.structure.graph import Graph
 from keras_l0.structure.rules import Averaging, Concatenating, Merging, Moving, Weights
 
 Gone = NDArray[np.bool_]
@@ -38,7 +37,8 @@ class Facts:
         self.first_constant: dict[int, Call] = {}
         for call in graph.calls:
             found = [self.of(value) for value in call.inputs]
-            known = rule_of(call.op).known(call, found, w)
+            tracked = call.output.axis is not None
+            known = call.rule.known(call, found, w) if tracked else unknown(0)
             self.known[id(call.output)] = known
             self._follow(call, known)
         self.readers = self._readers(w)
@@ -67,11 +67,10 @@ class Facts:
         for call in self.graph.calls:
             if call.read is None:
                 continue
-            rule: Any = rule_of(call.op)
             if id(call.op) not in cache:
-                cache[id(call.op)] = rule.filters(call.op, w)
+                cache[id(call.op)] = call.rule.filters(call.op, w)
             filters = cache[id(call.op)]
-            known = rule.known_inputs(call, [self.of(value) for value in call.inputs])
+            known = call.rule.known_inputs(call, [self.of(value) for value in call.inputs])
             made = self.graph.classes_of(call.output)
             if not len(made):
                 made = np.full(filters.reads.shape[1], LOCKED)
@@ -189,12 +188,12 @@ def inputs_read(cut: Cut) -> dict[int, NDArray[np.intp]]:
     raw = {id(value) for value in cut.graph.inputs}
     found = {}
     for call in cut.graph.calls:
-        if isinstance(rule_of(call.op), Moving) and id(call.inputs[0]) in raw:
+        if isinstance(call.rule, Moving) and id(call.inputs[0]) in raw:
             raw.add(id(call.output))
     for reader in cut.facts.readers:
         op = reader.call.op
         once = sum(other.call.op is op for other in cut.facts.readers) == 1
-        if isinstance(rule_of(op), DenseRule) and once and id(reader.call.inputs[0]) in raw:
+        if isinstance(reader.call.rule, DenseRule) and once and id(reader.call.inputs[0]) in raw:
             read = np.asarray(reader.filters.reads[:, ~cut.gone[reader.made]].any(axis=1))
             if 0 < np.count_nonzero(read) < len(read):
                 found[id(op)] = np.flatnonzero(read)
@@ -219,7 +218,7 @@ def _spared(graph: Graph, facts: Facts, gone: Gone) -> dict[int, set[int]]:
     for call in graph.calls:
         places: set[int] = set()
         kept = [~gone[graph.classes_of(value)] for value in call.inputs]
-        if isinstance(rule_of(call.op), Concatenating) and call.output.axis is not None:
+        if isinstance(call.rule, Concatenating) and call.output.axis is not None:
             places = {place for place, stay in enumerate(kept) if len(stay) and not stay.any()}
         elif can_spare(call):
             places = {
@@ -241,7 +240,7 @@ def _spared(graph: Graph, facts: Facts, gone: Gone) -> dict[int, set[int]]:
 
 def can_spare(call: Call) -> bool:
     """Whether a constant operand can be an offset or a factor instead."""
-    rule = rule_of(call.op)
+    rule = call.rule
     return (
         call.output.axis is not None
         and len(call.inputs) > 1

@@ -12,7 +12,6 @@ from keras_l0.structure.channels import LOCKED, Book, Call, Known, Value, unknow
 from keras_l0.structure.rules import (
     Mixing,
     Rule,
-    Same,
     Weights,
     applied,
     channel_axis,
@@ -73,10 +72,10 @@ class Filtering(Rule):
 
     def tie(self, call: Call, book: Book) -> Value:
         (x,) = call.inputs
-        call.read = book.along(x, self.axis(call, x.shape))
+        call.read = book.along(call, x, self.axis(call, x.shape))
         ids = self.tie_weights(call.op, call.read, book)
         if call.op.bias is not None:
-            book.reads(call.op.bias, 0, ids, "shifts")
+            book.attach(call.op.bias, 0, ids, "shifts")
         if not is_elementwise(call.op.activation):
             book.tie(ids, LOCKED)
         return Value(call.shape, self.axis(call, call.shape), ids)
@@ -85,7 +84,7 @@ class Filtering(Rule):
         """Ties the kernel's axes to what it reads; gives the channels that it makes."""
         kernel = self.kernel(op)
         rank = len(kernel.shape)
-        book.reads(kernel, self.reads_axis % rank, read)
+        book.attach(kernel, self.reads_axis % rank, read)
         return book.makes(kernel, self.makes_axis % rank)
 
     def known(self, call: Call, found: Sequence[Known], w: Weights) -> Known:
@@ -108,6 +107,10 @@ class Filtering(Rule):
 
     def config(self, call: Call, kept: NDArray[np.bool_]) -> dict[str, Any]:
         return {self.size_name: int(np.count_nonzero(kept))}
+
+    def with_bias(self, op: Any) -> dict[str, Any]:
+        """What gives the layer a bias."""
+        return {"use_bias": True}
 
 
 class DenseRule(Filtering):
@@ -132,10 +135,11 @@ class EinsumRule(Filtering):
         return super().tie(call, book)
 
     def config(self, call: Call, kept: NDArray[np.bool_]) -> dict[str, Any]:
-        if call.read is None:
-            return {}
         sizes = call.op.partial_output_shape
         return {"output_shape": (*sizes[:-1], int(np.count_nonzero(kept)))}
+
+    def with_bias(self, op: Any) -> dict[str, Any]:
+        return {"bias_axes": op.equation.strip()[-1]}
 
 
 class ConvRule(Filtering):
@@ -161,7 +165,7 @@ class ConvRule(Filtering):
         rows = read.reshape(op.groups, -1)
         for row in rows[1:]:
             book.tie(rows[0], row)
-        book.reads(kernel, rank - 2, rows[0])
+        book.attach(kernel, rank - 2, rows[0])
         return book.makes(kernel, rank - 1, np.tile(book.fresh(outputs // op.groups), op.groups))
 
     def filters(self, op: Any, w: Weights) -> Filters:
@@ -229,8 +233,8 @@ class SeparableRule(ConvRule):
     def tie_weights(self, op: Any, read: NDArray[np.intp], book: Book) -> NDArray[np.intp]:
         depthwise, pointwise = op.depthwise_kernel, op.pointwise_kernel
         rank = len(depthwise.shape)
-        book.reads(depthwise, rank - 2, read)
-        book.reads(pointwise, rank - 2, np.repeat(read, depthwise.shape[-1]))
+        book.attach(depthwise, rank - 2, read)
+        book.attach(pointwise, rank - 2, np.repeat(read, depthwise.shape[-1]))
         return book.makes(pointwise, rank - 1)
 
     def filters(self, op: Any, w: Weights) -> Filters:
@@ -244,84 +248,3 @@ class SeparableRule(ConvRule):
 
     def config(self, call: Call, kept: NDArray[np.bool_]) -> dict[str, Any]:
         return {"filters": int(np.count_nonzero(kept))}
-
-
-class RecurrentRule(Rule):
-    """LSTM, GRU, SimpleRNN: their inputs may go, their units stay."""
-
-    why = "its units carry states"
-
-    def tie(self, call: Call, book: Book) -> Value:
-        x, *states = call.inputs
-        for state in states:
-            book.lock(state)
-        call.read = book.along(x, len(x.shape) - 1)
-        book.reads(call.op.cell.kernel, 0, call.read)
-        return Value(call.shape)
-
-    def filters(self, op: Any, w: Weights) -> Filters:
-        """What the units read; only what is zero can be left out."""
-        kernel = w(op.cell.kernel)
-        return Filters(kernel != 0, np.zeros(kernel.shape, np.float32), True)
-
-    known_inputs = staticmethod(Filtering.known_inputs)
-
-
-class EmbeddingRule(Rule):
-    """``Embedding``: (vocabulary, out)."""
-
-    def tie(self, call: Call, book: Book) -> Value:
-        for value in call.inputs:
-            book.lock(value)
-        ids = book.makes(call.op.embeddings, 1)
-        return Value(call.shape, len(call.shape) - 1, ids)
-
-    def config(self, call: Call, kept: NDArray[np.bool_]) -> dict[str, Any]:
-        return {"output_dim": int(np.count_nonzero(kept))}
-
-
-class NormalizationRule(Same):
-    """``BatchNormalization``: γ · (x − μ) / √(σ² + ε) + β, at inference, for each channel."""
-
-    def tie(self, call: Call, book: Book) -> Value:
-        (x,) = call.inputs
-        axis = call.op.axis % len(x.shape)
-        ids = book.along(x, axis)
-        book.reads(call.op.moving_variance, 0, ids)
-        # A channel that is zero has a mean of zero; without a gamma that is what keeps it zero.
-        book.reads(call.op.moving_mean, 0, ids, "shifts")
-        for variable in [call.op.gamma] * call.op.scale + [call.op.beta] * call.op.center:
-            book.reads(variable, 0, ids, "shifts")
-        return x.like(call.shape, axis) if x.axis == axis else Value(call.shape)
-
-    def known(self, call: Call, found: Sequence[Known], w: Weights) -> Known:
-        if call.output.axis is None:
-            return found[0]
-        op, x = call.op, found[0]
-        mean, variance = w(op.moving_mean), w(op.moving_variance)
-        gamma = w(op.gamma) if op.scale else np.ones(mean.shape)
-        beta = w(op.beta) if op.center else np.zeros(mean.shape)
-        value = gamma * ((x.value - mean) / np.sqrt(variance + op.epsilon)) + beta
-        return Known(x.constant | (gamma == 0), np.where(gamma == 0, beta, value))
-
-
-class PReLURule(Same):
-    """``PReLU``: a slope for each element, or shared along axes."""
-
-    def tie(self, call: Call, book: Book) -> Value:
-        (x,) = call.inputs
-        if x.axis is None:
-            return Value(call.shape)
-        if call.op.alpha.shape[x.axis - 1] == len(x.ids):
-            book.reads(call.op.alpha, x.axis - 1, x.ids)
-        return x.like(call.shape, x.axis)
-
-    def known(self, call: Call, found: Sequence[Known], w: Weights) -> Known:
-        (x,), (value,) = found, call.inputs
-        if value.axis is None:
-            return x
-        slopes = np.moveaxis(w(call.op.alpha), value.axis - 1, -1)
-        slopes = slopes.reshape(-1, slopes.shape[-1])
-        slope = np.broadcast_to(slopes[0], x.value.shape)
-        even = (slopes == slopes[0]).all(0) | (x.value >= 0)
-        return Known(x.constant & even, np.where(x.value < 0, slope * x.value, x.value))

@@ -2,7 +2,9 @@
 
 import contextlib
 import math
+import string
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import keras
@@ -71,8 +73,9 @@ def _noting(layer: Any, count: Callable[[Any, Shape, Shape], Uses], found: Uses)
     """A layer's ``call`` that notes the uses of its weights."""
     call = layer.call
 
-    def noting(x: Any, *args: Any, **kwargs: Any) -> Any:
-        result = call(x, *args, **kwargs)
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        result = call(*args, **kwargs)
+        x = args[0] if args else next(iter(kwargs.values()))
         first = keras.tree.flatten(result)[0]
         for kernel, uses in count(layer, tuple(x.shape), tuple(first.shape)).items():
             found[kernel] = found.get(kernel, 0) + uses
@@ -86,13 +89,13 @@ def _dense(layer: Any, _x: Shape, y: Shape) -> Uses:
 
 
 def _einsum(layer: Any, x: Shape, y: Shape) -> Uses:
-    """All sizes of the equation but the kernel's; ``...`` stands for none of the kernel's."""
-    left, right = layer.equation.replace(" ", "").replace("...", "").split("->")
+    """The product of all sizes in the equation but the kernel's."""
+    equation = layer.equation.replace(" ", "")
+    free = (letter for letter in string.ascii_letters if letter not in equation)
+    open_axes = len(x) - len(equation.partition(",")[0].replace("...", ""))
+    left, right = equation.replace("...", "".join(islice(free, open_axes))).split("->")
     names, kernel = left.split(",")
-    sizes = dict(zip(names[::-1], x[::-1], strict=False))
-    sizes |= dict(zip(right[::-1], y[::-1], strict=False))
-    if "..." in layer.equation:
-        return {id(layer.kernel): math.prod(y) // math.prod(sizes[n] for n in right if n in kernel)}
+    sizes = dict(zip(names, x, strict=True)) | dict(zip(right, y, strict=True))
     return {id(layer.kernel): math.prod(size for name, size in sizes.items() if name not in kernel)}
 
 

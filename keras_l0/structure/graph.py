@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 from keras.src.models import Functional, Sequential  # what a graph is read from has no public name
 from numpy.typing import NDArray
 
@@ -18,12 +18,14 @@ from keras_l0.structure.filters import (
     DenseRule,
     DepthwiseRule,
     EinsumRule,
+    SeparableRule,
+    TransposeRule,
+)
+from keras_l0.structure.parameters import (
     EmbeddingRule,
     NormalizationRule,
     PReLURule,
     RecurrentRule,
-    SeparableRule,
-    TransposeRule,
 )
 from keras_l0.structure.rules import (
     Activation,
@@ -153,6 +155,7 @@ class Graph:
         self.calls: list[Call] = []
         self.nested: list[Nested] = []
         self._book = Book()
+        self._entered: dict[int, list[Value]] = {}
         main = functional(model)
         self.inputs = [Value(tuple(tensor.shape)) for tensor in main.inputs]
         self.outputs = self._walk(main, self.inputs)
@@ -173,7 +176,9 @@ class Graph:
         for node in nodes_of(model):
             given = [values[id(tensor)] for tensor in node.arguments.keras_tensors]
             if has_graph(node.operation):
-                outputs = self._walk(functional(node.operation), given)
+                inner = functional(node.operation)
+                given = self._entering(inner, node, given)
+                outputs = self._walk(inner, given)
                 self.nested.append(Nested(node, given, outputs))
             else:
                 outputs = self._call(node, given)
@@ -181,14 +186,37 @@ class Graph:
                 values[id(tensor)] = value
         return [values[id(tensor)] for tensor in model.outputs]
 
+    def _entering(self, inner: Any, node: Any, given: list[Value]) -> list[Value]:
+        """The values in the order of a nested model's inputs, tied to those of earlier calls."""
+        by_tensor = {
+            id(tensor): value
+            for tensor, value in zip(node.arguments.keras_tensors, given, strict=True)
+        }
+        args, kwargs = node.arguments.args, node.arguments.kwargs
+        structure = args[0] if args else kwargs["inputs"]
+        if isinstance(structure, dict):  # a model takes the arrays of its inputs by name too
+            own = inner._inputs_struct
+            names = own if isinstance(own, dict) else [t.name for t in keras.tree.flatten(own)]
+            structure = {name: structure[name] for name in names}
+            structure = structure if isinstance(own, dict) else list(structure.values())
+        ordered = [by_tensor[id(tensor)] for tensor in keras.tree.flatten(structure)]
+        first = self._entered.setdefault(id(inner), ordered)
+        for value, earlier in zip(ordered, first, strict=True):
+            if value.axis == earlier.axis:
+                self._book.tie(value.ids, earlier.ids)
+            else:
+                self._book.lock(value)
+                self._book.lock(earlier)
+        return ordered
+
     def _call(self, node: Any, inputs: list[Value]) -> list[Value]:
-        op, (first, *rest) = node.operation, node.outputs
-        rule = rule_of(op)
-        call = Call(node, inputs, tuple(first.shape))
+        first, *rest = node.outputs
+        call = Call(node, inputs, tuple(first.shape), rule_of(node.operation))
         try:
-            call.output = rule.tie(call, self._book)
+            call.output = call.rule.tie(call, self._book)
         except (TypeError, ValueError, AttributeError):  # arguments that no rule thought of
-            call.output = Rule().tie(call, self._book)
+            call.rule, call.read = Rule(), None
+            call.output = call.rule.tie(call, self._book)
         call.others = [Value(tuple(tensor.shape)) for tensor in rest]
         self.calls.append(call)
         return [call.output, *call.others]
@@ -236,6 +264,11 @@ class Graph:
         return {key: int(np.prod(shape)) for key, shape in sizes.items()}
 
 
+def is_sized(op: Any) -> bool:
+    """Whether its rule may give it another size."""
+    return type(op) in _LAYERS and not isinstance(_LAYERS[type(op)], Mixing)
+
+
 def has_graph(op: Any) -> bool:
     """Whether it is a model of which the graph is all that there is."""
     if isinstance(op, Sequential):
@@ -266,3 +299,8 @@ def nodes_of(model: Any) -> Iterator[Any]:
         for node in model._nodes_by_depth[depth]:
             if node.operation is not None and not node.is_input:
                 yield node
+
+
+def values_of(variable: keras.Variable) -> NDArray[Any]:
+    """What a variable holds."""
+    return ops.convert_to_numpy(variable)

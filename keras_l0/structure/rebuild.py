@@ -1,5 +1,6 @@
 """A new network without the channels that were cut out."""
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -10,11 +11,10 @@ from keras import layers, ops
 from keras.src.models import Sequential
 from numpy.typing import NDArray
 
-from keras_l0.errors import invalid_argument
 from keras_l0.structure.channels import Call, Slot, Value
 from keras_l0.structure.dead import Cut
-from keras_l0.structure.filters import NormalizationRule
-from keras_l0.structure.graph import functional, has_graph, nodes_of, rule_of
+from keras_l0.structure.graph import functional, has_graph, is_sized, nodes_of, rule_of
+from keras_l0.structure.parameters import NormalizationRule
 from keras_l0.structure.rules import Concatenating, Multiplying, Weights
 
 
@@ -38,21 +38,41 @@ class Rebuilder:
             self._slots.setdefault(id(slot.variable), []).append(slot)
         self._initializers: dict[int, dict[str, Any]] = {}
         self._made: dict[int, tuple[Any, Any]] = {}
-        self._calls = {id(call.node): call for call in cut.graph.calls}
-        self._nested = {id(nested.node): nested for nested in cut.graph.nested}
+        # A node of a model that is used twice has several calls: those that are needed count.
+        self._calls = {
+            id(call.node): call for call in cut.graph.calls if call.outputs_in(cut.needed)
+        }
+        self._nested = {
+            id(nested.node): nested
+            for nested in cut.graph.nested
+            if any(id(value) in cut.needed for value in nested.outputs)
+        }
+        self._names: set[str] = set()
 
     def model(self) -> keras.Model:
         """The new model, its weights set."""
         made = self._model(self.cut.graph.model, self.cut.graph.inputs)
-        for old, new in self._made.values():
-            if isinstance(old, keras.Layer) and old is not new and not has_graph(old):
+        pairs = [(old, new) for old, new in self._made.values() if isinstance(old, keras.Layer)]
+        for old, new in [(self.cut.graph.model, made), *pairs]:
+            if not old.trainable:
+                new.trainable = False
+        for old, new in pairs:
+            if old is not new and not has_graph(old):
                 self._fill(old, new)
+                if new.trainable != old.trainable:  # a model's flag has set that of its layers
+                    new.trainable = old.trainable
         return made
 
     def _fill(self, old: keras.Layer, new: keras.Layer) -> None:
         """Gives a new layer the weights of the old one that stay."""
-        for name, value in self._initializers[id(old)].items():
+        for name, value in self._initializers.get(id(old), {}).items():
             setattr(new, name, value)
+        if not any(id(variable) in self._slots for variable in old.variables):
+            for one, other in zip(old._flatten_layers(), new._flatten_layers(), strict=True):
+                store: dict[str, Any] = {}
+                one.save_own_variables(store)
+                other.load_own_variables(store)
+            return
         added = self._added.get(id(old))
         values = {id(variable): self._left(variable) for variable in old.variables}
         if id(old) in self.gathered:
@@ -60,8 +80,8 @@ class Rebuilder:
         if added is not None and old.bias is not None:
             values[id(old.bias)] = values[id(old.bias)] + added
         if added is None or old.bias is not None:
-            for one, other in zip(old.variables, new.variables, strict=True):
-                other.assign(values[id(one)])
+            for value, other in zip(values.values(), new.variables, strict=True):
+                other.assign(value)
             return
         by_name = {variable.name: values[id(variable)] for variable in old.variables}
         for variable in new.variables:
@@ -86,15 +106,13 @@ class Rebuilder:
         inputs = keras.tree.map_structure(lambda t: tensors[id(t)], old._inputs_struct)
         for node in nodes_of(old):
             if id(node) in self._nested:
-                nested = self._nested[id(node)]
-                if any(id(value) in self.cut.needed for value in nested.outputs):
-                    made = self._once(node.operation, partial(self._model, values=nested.inputs))
-                    self._record(node, self._run(made, node, tensors), tensors)
-            elif self._calls[id(node)].outputs_in(self.cut.needed):
-                call = self._calls[id(node)]
-                self._record(node, self._call(call, tensors), tensors)
+                values = self._nested[id(node)].inputs
+                made = self._once(node.operation, partial(self._model, values=values))
+                self._record(node, self._run(made, node, tensors), tensors)
+            elif id(node) in self._calls:
+                self._record(node, self._call(self._calls[id(node)], tensors), tensors)
         if isinstance(model, Sequential) and not self.gathered:
-            made = Sequential(name=model.name, trainable=model.trainable)
+            made = Sequential(name=model.name)
             made.add(keras.tree.flatten(inputs)[0]._keras_history.operation)
             for layer in model.layers:
                 made.add(self._made[id(layer)][1])
@@ -105,7 +123,6 @@ class Rebuilder:
             made = kind(inputs, outputs, name=model.name)
         except TypeError:  # a class of its own constructor
             made = keras.Model(inputs, outputs, name=model.name)
-        made.trainable = model.trainable
         return made
 
     def _input(self, tensor: Any, value: Value) -> Any:
@@ -141,7 +158,7 @@ class Rebuilder:
         result = rest[0]
         if len(rest) > 1:
             result = self._once(call.op, lambda _: self._copy(call))(rest)
-        rule = rule_of(call.op)
+        rule = call.rule
         if isinstance(rule, Concatenating):
             return result
         stay = self.cut.kept(call.output)
@@ -155,8 +172,15 @@ class Rebuilder:
         assert call.output.axis is not None, "what has an offset has channels"
         numbers = numbers.reshape(-1, *[1] * (len(call.shape) - 1 - call.output.axis))
         scale, offset = (numbers, 0.0) if product else (1.0, numbers)
-        name = f"{call.op.name}_{'scale' if product else 'offset'}"
-        return layers.Rescaling(scale, offset, name=name)(result)
+        dtype = call.op.dtype_policy if isinstance(call.op, keras.Layer) else result.dtype
+        name = self._unused(f"{call.op.name}_{'scale' if product else 'offset'}")
+        return layers.Rescaling(scale, offset, name=name, dtype=dtype)(result)
+
+    def _unused(self, stem: str) -> str:
+        names = [stem, *(f"{stem}_{number}" for number in range(1, len(self._names) + 1))]
+        name = next(name for name in names if name not in self._names)
+        self._names.add(name)
+        return name
 
     def _once(self, op: Any, make: Any) -> Any:
         if id(op) not in self._made:
@@ -166,26 +190,29 @@ class Rebuilder:
     def _copy(self, call: Call) -> Any:
         """A layer of the same configuration but for its size, with the weights that stay."""
         op = call.op
-        if not isinstance(op, keras.Layer) or (not op.variables and isinstance(op, layers.Lambda)):
+        if not isinstance(op, keras.Layer) or not (op.variables or is_sized(op)):
             return op  # without a state
-        changed = rule_of(op).config(call, self.cut.kept(call.output)) if call.output.axis else {}
+        changed = call.rule.config(call, self.cut.kept(call.output)) if call.output.axis else {}
         if id(op) in self._added and op.bias is None:
-            changed["use_bias"] = True
+            changed |= call.rule.with_bias(op)
         try:
             made = type(op).from_config({**op.get_config(), **changed})
         except Exception as error:
-            raise invalid_argument(
-                "model",
-                "layers that can be made from their configuration",
-                f"the layer {op.name}",
-                f"Its class {type(op).__name__} needs get_config() and from_config(): {error}",
-            ) from error
-        # The weights are set below: random ones first would only take time.
-        self._initializers[id(op)] = {
-            name: value for name, value in vars(made).items() if name.endswith("_initializer")
-        }
-        for name in self._initializers[id(op)]:
-            setattr(made, name, _empty)
+            if changed or is_sized(op):
+                raise
+            warnings.warn(
+                f"The layer {op.name} cannot be made from its configuration: the shrunk model "
+                f"shares it, and its weights, with the given one. {error}",
+                stacklevel=2,
+            )
+            return op
+        if is_sized(op):
+            # The weights are set below: random ones first would only take time.
+            self._initializers[id(op)] = {
+                name: value for name, value in vars(made).items() if name.endswith("_initializer")
+            }
+            for name in self._initializers[id(op)]:
+                setattr(made, name, _empty)
         return made
 
 

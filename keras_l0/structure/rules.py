@@ -38,7 +38,7 @@ class Rule:
         return Value(call.shape)
 
     def known(self, call: Call, found: Sequence[Known], w: Weights) -> Known:
-        """What is known of the output's channels, given what is of the inputs'."""
+        """What is known of the output's channels, if it has any, given what is of the inputs'."""
         return unknown(len(call.output.ids))
 
     def config(self, call: Call, kept: NDArray[np.bool_]) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Scaling(Same):
             numbers = np.asarray(getattr(call.op, name))
             place = _place(numbers, call.output)
             if place is not None and place >= 0:
-                found[name] = np.compress(kept, numbers, place)
+                found[name] = np.compress(kept, numbers, place).tolist()
         return found
 
 
@@ -131,7 +131,8 @@ class Moving(Rule):
 
     def known(self, call: Call, found: Sequence[Known], w: Weights) -> Known:
         moved = _moved(call)
-        return super().known(call, found, w) if moved is None else found[0].at(moved[1])
+        assert moved is not None, "it has been followed"
+        return found[0].at(moved[1])
 
     def config(self, call: Call, kept: NDArray[np.bool_]) -> dict[str, Any]:
         if not isinstance(call.op, layers.Reshape) or call.output.axis is None:
@@ -156,9 +157,10 @@ class Merging(Rule):
             return Rule().tie(call, book)
         size = call.shape[axis]
         wide = [value for value in call.inputs if value.shape[axis] == size]
-        ids = [book.along(value, axis) for value in wide]
-        for value in call.inputs:  # one channel beside many
+        ids = [book.along(call, value, axis) for value in wide]
+        for value in call.inputs:
             if value not in wide:
+                book.leave(call, "it takes one channel for many")
                 book.lock(value)
         for other in ids[1:]:
             book.tie(ids[0], other)
@@ -166,7 +168,7 @@ class Merging(Rule):
 
     def known(self, call: Call, found: Sequence[Known], w: Weights) -> Known:
         if len(call.inputs) == 1:
-            return Elementwise().known(call, found, w) if _numbers(call) else found[0]
+            return Elementwise().known(call, found, w)
         return self._joined(self._beside(call, found))
 
     def _joined(self, found: Sequence[Known]) -> Known:
@@ -216,14 +218,13 @@ class Concatenating(Rule):
         axis = call.op.axis % len(call.shape)
         if axis == 0 or any(value.shape[axis] is None for value in call.inputs):
             return super().tie(call, book)
-        ids = np.concatenate([book.along(value, axis) for value in call.inputs])
+        ids = np.concatenate([book.along(call, value, axis) for value in call.inputs])
         return Value(call.shape, axis, ids)
 
     def known(self, call: Call, found: Sequence[Known], w: Weights) -> Known:
-        if call.output.axis is None:
-            return super().known(call, found, w)
+        axis = call.op.axis % len(call.shape)
         sides = [
-            one if value.axis == call.output.axis else unknown(value.shape[call.output.axis] or 0)
+            one if value.axis == axis else unknown(value.shape[axis] or 0)
             for value, one in zip(call.inputs, found, strict=True)
         ]
         return Known(

@@ -6,12 +6,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
 
 from keras_l0.models import check_built, check_finite
 from keras_l0.structure.dead import Cut, find_cut
-from keras_l0.structure.graph import Graph
+from keras_l0.structure.graph import Graph, values_of
 from keras_l0.structure.rebuild import Rebuilder
 
 
@@ -30,7 +29,8 @@ def shrink(model: keras.Model) -> keras.Model:
     nothing is dead any more.
 
     The model's inputs and outputs stay as they are; so do weights, names, regularizers, dtype
-    policies and the compile configuration. The optimizer starts anew.
+    policies and the compile configuration. The optimizer starts anew. A layer of unknown kind
+    keeps its channels; without a ``get_config`` it is shared with ``model``, which a warning says.
 
     Args:
         model: a built Sequential or Functional model. It is left as it is.
@@ -40,8 +40,7 @@ def shrink(model: keras.Model) -> keras.Model:
 
     Raises:
         ValueError: if the model is not built, has no graph (a subclassed one), has weights that
-            are not finite, has a layer that cannot be made from its configuration, or has an
-            output that depends on no input any more.
+            are not finite, or has an output that depends on no input any more.
 
     Example:
 
@@ -58,11 +57,6 @@ def shrink(model: keras.Model) -> keras.Model:
     check_built(model)
     check_finite(model)
     return rebuilt(find_cut(Graph(model), values_of), values_of)
-
-
-def values_of(variable: keras.Variable) -> NDArray[Any]:
-    """What a variable holds."""
-    return ops.convert_to_numpy(variable)
 
 
 def rebuilt(
