@@ -20,9 +20,7 @@ from keras_l0.export.samples import Arrays, ModelInputs, read_inputs, unique
 from keras_l0.files import check_folder, check_target, replacing
 from keras_l0.models import check_built, check_finite
 from keras_l0.pruning.targets import find_targets
-from keras_l0.structure.dead import find_cut, inputs_read
-from keras_l0.structure.graph import Graph, values_of
-from keras_l0.structure.shrink import rebuilt
+from keras_l0.structure.shrink import with_inputs_gathered, without_dead
 
 QUANTIZE = (*KINDS[1:], "auto")
 """What ``quantize`` may be beside ``None``."""
@@ -247,17 +245,16 @@ def _variants(model: keras.Model) -> tuple[dict[str, keras.Model], str]:
     """The network, and without its dead channels and inputs if it has any; or why not."""
     variants = {WHOLE: model}
     try:
-        cut = find_cut(Graph(model), values_of)
-        if cut.removes_anything():
-            smaller = rebuilt(cut, values_of)
+        smaller, anything = without_dead(model)
+        if anything:
             variants[SHRUNK] = smaller
             if smaller.count_params() > _NEARLY_WHOLE * model.count_params():
                 del variants[WHOLE]
-        read = inputs_read(cut)
-        if read:
-            variants[GATHERED] = rebuilt(cut, values_of, read)
+        gathered = with_inputs_gathered(smaller)
     except ValueError as error:
         return {WHOLE: model}, str(error)
+    if gathered is not None:
+        variants[GATHERED] = gathered
     return variants, ""
 
 

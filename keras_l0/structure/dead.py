@@ -37,10 +37,13 @@ class Facts:
         self.first_constant: dict[int, Call] = {}
         for call in graph.calls:
             found = [self.of(value) for value in call.inputs]
-            tracked = call.output.axis is not None
-            known = call.rule.known(call, found, w) if tracked else unknown(0)
+            if call.output.axis is None:
+                known, fixed = unknown(0), call.rule.is_fixed(call, found, w)
+            else:
+                known = call.rule.known(call, found, w)
+                fixed = bool(known.constant.all())
             self.known[id(call.output)] = known
-            self._follow(call, known)
+            self._follow(call, fixed)
         self.readers = self._readers(w)
 
     def of(self, value: Value) -> Known:
@@ -51,8 +54,7 @@ class Facts:
         """Whether a tensor depends on the model's inputs."""
         return id(value) in self._live
 
-    def _follow(self, call: Call, known: Known) -> None:
-        fixed = len(known.constant) > 0 and bool(known.constant.all())
+    def _follow(self, call: Call, fixed: bool) -> None:
         live = [value for value in call.inputs if self.is_live(value)]
         for value in call.outputs:
             if live and not (fixed and value is call.output):
@@ -93,26 +95,17 @@ class Facts:
         Only what the tensors of ``needed`` are computed from counts.
         """
         readers = [reader for reader in self.readers if id(reader.call.output) in needed]
-        gone = np.zeros(self.graph.count, bool)
-        while True:
-            found = np.ones(self.graph.count, bool)
-            found[LOCKED] = False
+        alive = np.zeros(self.graph.count, bool)
+        alive[LOCKED] = True
+        before = 0
+        while before != (count := int(np.count_nonzero(alive))):
+            before = count
             for reader in readers:
-                found[self._needs(reader, gone)] = False
-            if np.array_equal(found, gone):
-                return gone
-            gone = found
-
-    @staticmethod
-    def _needs(reader: Reader, gone: Gone) -> Ids:
-        """The classes of the inputs that the outputs which stay cannot do without."""
-        rows = np.flatnonzero(~reader.foldable & ~gone[reader.read])
-        columns = np.flatnonzero(~gone[reader.made])
-        reads = reader.filters.reads[np.ix_(rows, columns)]
-        read, made = reader.read[rows], reader.made[columns]
-        if np.isin(read, made).any():  # an input that goes with the output is no need of its own
-            reads = reads & (read[:, None] != made[None, :])
-        return read[reads.any(1)]
+                rows = np.flatnonzero(~reader.foldable & ~alive[reader.read])
+                columns = np.flatnonzero(alive[reader.made])
+                reads = reader.filters.reads[np.ix_(rows, columns)]
+                alive[reader.read[rows[reads.any(axis=1)]]] = True
+        return ~alive
 
 
 @dataclass(frozen=True)
@@ -133,8 +126,12 @@ class Cut:
 
     def removes_anything(self) -> bool:
         """Whether the network is any smaller without it."""
+        return bool(self.gone.any()) or self.removes_calls()
+
+    def removes_calls(self) -> bool:
+        """Whether whole layers, or operands of some, go."""
         outputs = {id(value) for call in self.graph.calls for value in call.outputs}
-        return bool(self.gone.any()) or bool(self.spared) or not outputs <= self.needed
+        return bool(self.spared) or not outputs <= self.needed
 
     def sizes(self) -> dict[int, int]:
         """The size of each variable that is left, by its id; 0 where its layer is gone.
@@ -215,6 +212,7 @@ def _empty(graph: Graph, gone: Gone, needed: set[int], spared: dict[int, set[int
 def _spared(graph: Graph, facts: Facts, gone: Gone) -> dict[int, set[int]]:
     """Operands that calls do without: those that are constant, or have no channel left."""
     by_node: dict[int, list[set[int]]] = {}
+    outputs = {id(value) for value in graph.outputs}
     for call in graph.calls:
         places: set[int] = set()
         kept = [~gone[graph.classes_of(value)] for value in call.inputs]
@@ -228,7 +226,8 @@ def _spared(graph: Graph, facts: Facts, gone: Gone) -> dict[int, set[int]]:
             }
             shapes = [v.shape for place, v in enumerate(call.inputs) if place not in places]
             # What is left has the output's size: nothing broadcasts it any more.
-            if call.shape not in shapes:
+            # And one layer alone can bear an output's name.
+            if call.shape not in shapes or (id(call.output) in outputs and len(shapes) > 1):
                 places = set()
         by_node.setdefault(id(call.node), []).append(places)
     found = {}

@@ -40,6 +40,7 @@ from keras_l0.structure.rules import (
     Rule,
     Same,
     Scaling,
+    Spatial,
 )
 
 
@@ -60,7 +61,9 @@ def _rules() -> dict[str, Rule]:
         Elementwise(): "ReLU LeakyReLU ELU Identity",
         Same(): (
             "Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D GaussianDropout "
-            "GaussianNoise AlphaDropout ActivityRegularization "
+            "GaussianNoise AlphaDropout ActivityRegularization"
+        ),
+        Spatial(): (
             "MaxPooling1D MaxPooling2D MaxPooling3D "
             "AveragePooling1D AveragePooling2D AveragePooling3D "
             "GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D "
@@ -156,6 +159,7 @@ class Graph:
         self.nested: list[Nested] = []
         self._book = Book()
         self._entered: dict[int, list[Value]] = {}
+        self._used: dict[int, Value] = {}
         main = functional(model)
         self.inputs = [Value(tuple(tensor.shape)) for tensor in main.inputs]
         self.outputs = self._walk(main, self.inputs)
@@ -217,9 +221,20 @@ class Graph:
         except (TypeError, ValueError, AttributeError):  # arguments that no rule thought of
             call.rule, call.read = Rule(), None
             call.output = call.rule.tie(call, self._book)
+        self._same_size(call)
         call.others = [Value(tuple(tensor.shape)) for tensor in rest]
         self.calls.append(call)
         return [call.output, *call.others]
+
+    def _same_size(self, call: Call) -> None:
+        """What is used twice has one size."""
+        earlier = self._used.setdefault(id(call.op), call.output)
+        if is_sized(call.op) and earlier.axis is not None:
+            if call.output.axis == earlier.axis and len(call.output.ids) == len(earlier.ids):
+                self._book.tie(call.output.ids, earlier.ids)
+            else:
+                self._book.lock(call.output)
+                self._book.lock(earlier)
 
     def classes_of(self, value: Value) -> Ids:
         """The classes of a tensor's channels, by position."""

@@ -31,6 +31,10 @@ class RecurrentRule(Rule):
 
     known_inputs = staticmethod(Filtering.known_inputs)
 
+    def is_fixed(self, call: Call, found: Sequence[Known], w: Weights) -> bool:
+        x = self.known_inputs(call, found)
+        return len(found) == 1 and not self.filters(call.op, w).reads[~x.constant].any()
+
 
 class EmbeddingRule(Rule):
     """``Embedding``: (vocabulary, out)."""
@@ -40,6 +44,10 @@ class EmbeddingRule(Rule):
             book.lock(value)
         ids = book.makes(call.op.embeddings, 1)
         return Value(call.shape, len(call.shape) - 1, ids)
+
+    def known(self, call: Call, found: Sequence[Known], w: Weights) -> Known:
+        rows = w(call.op.embeddings)
+        return Known((rows == rows[0]).all(axis=0), rows[0].astype(np.float64))
 
     def config(self, call: Call, kept: NDArray[np.bool_]) -> dict[str, Any]:
         return {"output_dim": int(np.count_nonzero(kept))}

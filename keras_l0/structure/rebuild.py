@@ -167,13 +167,15 @@ class Rebuilder:
         for place in spared:
             value = self.cut.facts.of(call.inputs[place]).value[stay]
             numbers = numbers * value if product else numbers + value
+        is_output = any(value is call.output for value in self.cut.graph.outputs)
         if (numbers == float(product)).all():
-            return result
+            return layers.Identity(name=call.op.name)(result) if is_output else result
         assert call.output.axis is not None, "what has an offset has channels"
         numbers = numbers.reshape(-1, *[1] * (len(call.shape) - 1 - call.output.axis))
         scale, offset = (numbers, 0.0) if product else (1.0, numbers)
         dtype = call.op.dtype_policy if isinstance(call.op, keras.Layer) else result.dtype
         name = self._unused(f"{call.op.name}_{'scale' if product else 'offset'}")
+        name = call.op.name if is_output else name
         return layers.Rescaling(scale, offset, name=name, dtype=dtype)(result)
 
     def _unused(self, stem: str) -> str:
@@ -196,7 +198,16 @@ class Rebuilder:
         if id(op) in self._added and op.bias is None:
             changed |= call.rule.with_bias(op)
         try:
-            made = type(op).from_config({**op.get_config(), **changed})
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a lambda is not written down, but handed on
+                config = op.get_config()
+            if is_sized(op):
+                config |= {
+                    name: value
+                    for name in config
+                    if not isinstance(value := getattr(op, name, None), str) and callable(value)
+                }
+            made = type(op).from_config({**config, **changed})
         except Exception as error:
             if changed or is_sized(op):
                 raise

@@ -41,6 +41,10 @@ class Rule:
         """What is known of the output's channels, if it has any, given what is of the inputs'."""
         return unknown(len(call.output.ids))
 
+    def is_fixed(self, call: Call, found: Sequence[Known], w: Weights) -> bool:
+        """Whether an output without channels that could go is the same for any input."""
+        return False
+
     def config(self, call: Call, kept: NDArray[np.bool_]) -> dict[str, Any]:
         """The entries of the configuration that change, if these of the output's channels stay."""
         return {}
@@ -53,26 +57,30 @@ class Mixing(Rule):
 
 
 class Same(Rule):
-    """Channels pass, and constants with them: dropout, pooling, cropping, up-sampling."""
+    """Channels pass, and constants with them, whichever axis they lie along: dropout."""
 
     def tie(self, call: Call, book: Book) -> Value:
         (x,) = call.inputs
-        if x.axis is None:
-            return Value(call.shape)
-        if not hasattr(call.op, "data_format"):
-            return x.like(call.shape, x.axis)
-        axis = channel_axis(call.op, len(x.shape))
-        if x.axis != axis:
-            return super().tie(call, book)
-        # A global pooling leaves the channels alone.
-        return x.like(call.shape, axis if len(call.shape) == len(x.shape) else 1)
+        return Value(call.shape) if x.axis is None else x.like(call.shape, x.axis)
 
     def known(self, call: Call, found: Sequence[Known], w: Weights) -> Known:
         return found[0]
 
 
-class Padding(Same):
-    """As ``Same``, but what surrounds is zero."""
+class Spatial(Same):
+    """As ``Same``, but along the axis that the layer takes for the channels': pooling, cropping."""
+
+    def tie(self, call: Call, book: Book) -> Value:
+        (x,) = call.inputs
+        axis = channel_axis(call.op, len(x.shape))
+        if x.axis != axis:
+            return Rule().tie(call, book)
+        # A global pooling leaves the channels alone.
+        return x.like(call.shape, axis if len(call.shape) == len(x.shape) else 1)
+
+
+class Padding(Spatial):
+    """As ``Spatial``, but what surrounds is zero."""
 
     def known(self, call: Call, found: Sequence[Known], w: Weights) -> Known:
         return Known(found[0].zero, found[0].value)
@@ -234,8 +242,8 @@ class Concatenating(Rule):
 
 
 def channel_axis(op: Any, rank: int) -> int:
-    """The axis that a layer with a ``data_format`` takes for the channels'."""
-    return 1 if op.data_format == "channels_first" else rank - 1
+    """The axis that a layer takes for the channels'; the last where it has no ``data_format``."""
+    return 1 if getattr(op, "data_format", None) == "channels_first" else rank - 1
 
 
 def is_elementwise(activation: Any) -> bool:

@@ -2,14 +2,13 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_l0.models import check_built, check_finite
-from keras_l0.structure.dead import Cut, find_cut
+from keras_l0.structure.dead import Cut, find_cut, inputs_read
 from keras_l0.structure.graph import Graph, values_of
 from keras_l0.structure.rebuild import Rebuilder
 
@@ -56,15 +55,30 @@ def shrink(model: keras.Model) -> keras.Model:
     """
     check_built(model)
     check_finite(model)
-    return rebuilt(find_cut(Graph(model), values_of), values_of)
+    return without_dead(model)[0]
 
 
-def rebuilt(
-    cut: Cut, w: Any, gathered: Mapping[int, NDArray[np.intp]] | None = None
-) -> keras.Model:
+def without_dead(model: keras.Model) -> tuple[keras.Model, bool]:
+    """A copy without what is dead, and whether anything was."""
+    cut = find_cut(Graph(model), values_of)
+    new = rebuilt(cut)
+    # With layers that are gone, what they tied together may go too.
+    while cut.removes_calls() and (cut := find_cut(Graph(new), values_of)).removes_anything():
+        new = rebuilt(cut)
+    return new, new.count_params() < model.count_params() or len(new.layers) < len(model.layers)
+
+
+def with_inputs_gathered(model: keras.Model) -> keras.Model | None:
+    """A copy whose first ``Dense`` layers are given those inputs alone that they read, if any."""
+    cut = find_cut(Graph(model), values_of)
+    read = inputs_read(cut)
+    return rebuilt(cut, read) if read else None
+
+
+def rebuilt(cut: Cut, gathered: Mapping[int, NDArray[np.intp]] | None = None) -> keras.Model:
     """The model without what is cut out, compiled as the old one is."""
     old = cut.graph.model
-    new = Rebuilder(cut, w, dict(gathered or {})).model()
+    new = Rebuilder(cut, values_of, dict(gathered or {})).model()
     if old.compiled:
         _compile(old, new)
     return new

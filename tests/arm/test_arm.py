@@ -40,7 +40,9 @@ pytestmark = pytest.mark.arm
 OnArmRun = Callable[..., OnArm]
 
 
-def exported(model: keras.Model, folder: Path, kind: str | None = None) -> ExportReport:
+def exported(
+    model: keras.Model, folder: Path, kind: str | None = None, shrink: bool = False
+) -> ExportReport:
     """Exports with all candidates kept in the folder, beside what they are to compute.
 
     For latency, for which there are those of the other objectives too.
@@ -54,6 +56,7 @@ def exported(model: keras.Model, folder: Path, kind: str | None = None) -> Expor
         optimize_for="latency",
         calibration=x if kind == "int8" else None,
         check_data=x[:3],
+        shrink=shrink,
         keep_candidates=folder,
     )
 
@@ -81,6 +84,20 @@ def test_all_that_may_be_exported_is_right(
     for name in chosen:
         found = on_arm(tmp_path / f"{name}.tflite", over=dense)
         dense = dense or found
+        assert found.is_right(report.tolerance), found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_shrunk_network_is_right_and_so_is_one_whose_inputs_are_gathered(
+    kind: str | None, tmp_path: Path, on_arm: OnArmRun
+) -> None:
+    model = NETWORKS["LeNet-300-100 at 96x"]()
+    report = exported(model, tmp_path, kind, shrink=True)
+    right = [one.name for one in report.candidates if not one.refusal]
+    for variant in ("shrunk-", "gathered-"):
+        assert any(name.startswith(variant) for name in right)
+    for name in right:
+        found = on_arm(tmp_path / f"{name}.tflite")
         assert found.is_right(report.tolerance), found
 
 
