@@ -62,8 +62,8 @@ def without_dead(model: keras.Model) -> tuple[keras.Model, bool]:
     """A copy without what is dead, and whether anything was."""
     cut = find_cut(Graph(model), values_of)
     new = rebuilt(cut)
-    # With layers that are gone, what they tied together may go too.
-    while cut.removes_calls() and (cut := find_cut(Graph(new), values_of)).removes_anything():
+    # What layers that are gone tied together, or groups of a convolution, may go now too.
+    while cut.removes_anything() and (cut := find_cut(Graph(new), values_of)).removes_anything():
         new = rebuilt(cut)
     return new, new.count_params() < model.count_params() or len(new.layers) < len(model.layers)
 
