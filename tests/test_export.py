@@ -848,3 +848,50 @@ def test_figures_of_a_device_that_lack_something_are_refused(tmp_path: Path) -> 
     out.write_text(json.dumps(whole))
     with pytest.raises(RuntimeError, match="was not asked"):
         export_tflite(model, tmp_path / "m.tflite", timings=out, shrink=False)
+
+
+@only_on_tensorflow
+@pytest.mark.parametrize("kind", [None, "float16"])
+def test_dead_channels_are_taken_out_and_dead_inputs_where_that_is_smaller(
+    kind: str | None, tmp_path: Path
+) -> None:
+    model = pruned(lenet_300_100(), 0.05, biases=0.1)
+    kernel = model.layers[0].kernel
+    values = np.array(keras.ops.convert_to_numpy(kernel))
+    values[100:] = 0  # most inputs are read by no one
+    values[:, 50:] = 0  # and most neurons read none
+    values[:100, :50] = np.random.default_rng(1).normal(size=(100, 50)) * 0.1
+    kernel.assign(values)
+    path = tmp_path / "m.tflite"
+    report = export_tflite(model, path, quantize=kind)
+    left = export_tflite(model, tmp_path / "left.tflite", quantize=kind, shrink=False)
+    assert report.chosen.startswith("gathered-")
+    assert report.dense_parameters == model.count_params() == left.parameters
+    assert report.parameters < 0.1 * left.parameters
+    assert report.bytes < left.bytes
+    assert report.dense_bytes == left.dense_bytes
+    shrunk = {one.name: one.bytes for one in report.candidates if not one.refusal}
+    assert report.bytes == min(shrunk.values())
+    assert f"{report.bytes:,}" in str(report)
+    assert "parameters" in str(report)
+
+
+@only_on_tensorflow
+def test_a_network_that_cannot_be_shrunk_is_exported_whole_and_says_so(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dense(2)])
+    model.layers[0].kernel.assign(np.zeros((4, 3)))
+    report = export_tflite(model, tmp_path / "m.tflite")
+    assert report.notes[0].startswith("The network was not shrunk. ")
+    assert report.parameters == report.dense_parameters == model.count_params()
+
+
+@only_on_tensorflow
+def test_a_network_that_loses_little_is_compared_with_its_shrunk_form(tmp_path: Path) -> None:
+    """Another conversion of the whole network would only take time."""
+    model = keras.Sequential([keras.Input((40,)), layers.Dense(60, "relu"), layers.Dense(3)])
+    values = np.array(keras.ops.convert_to_numpy(model.layers[0].kernel))
+    values[:, 0] = 0
+    model.layers[0].kernel.assign(values)
+    report = export_tflite(model, tmp_path / "m.tflite")
+    assert {one.name for one in report.candidates} == {"shrunk-float32-dense"}
+    assert report.parameters == report.dense_parameters - 44

@@ -204,7 +204,7 @@ def _convolution_speed(
 ) -> tuple[str, str]:
     filters = [int(n) for n in graph.tensors[op.inputs[1]].shape]
     if name != "CONV_2D" or filters[1:3] != [1, 1]:
-        return "no", f"no sparse kernels for a {_LAYERS[name]}: remove neurons or filters"
+        return "no", f"no sparse kernels for a {_LAYERS[name]}: prune filters instead"
     if flatfile.type_name(graph.tensors[op.outputs[0]]) != "float32":
         return "no", "sparse kernels of convolutions are float32's: remove filters"
     if id(op) not in sparse:

@@ -9,17 +9,15 @@ from typing import Any
 
 import keras
 import numpy as np
-from rich import box, filesize
-from rich.table import Table
 
 from keras_l0.errors import invalid_argument
 from keras_l0.models import check_finite
 from keras_l0.pruning.measure import ratio
 from keras_l0.pruning.targets import Weight, find_targets
+from keras_l0.report.summary_text import as_text
 from keras_l0.structure.dead import find_cut
 from keras_l0.structure.flops import uses_of_weights
 from keras_l0.structure.graph import Graph, values_of
-from keras_l0.text import plain
 
 
 def summarize(model: keras.Model) -> "Summary":
@@ -275,12 +273,7 @@ class Summary:
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     def __str__(self) -> str:
-        reasons: dict[str, list[str]] = {}
-        for layer, reason in self.skipped.items():
-            reasons.setdefault(reason, []).append(layer)
-        lines = [f"  {reason}: {_some(layers)}" for reason, layers in reasons.items()]
-        rest = ["Nothing to prune in:", *lines] if lines else []
-        return plain(_weight_table(self), _totals_table(self), *rest)
+        return as_text(self)
 
 
 def _sizes_after_shrink(model: keras.Model) -> dict[int, int] | None:
@@ -320,76 +313,5 @@ def _bits(variable: keras.Variable) -> int:
     return int(width.group()) if width else 8
 
 
-def _some(names: list[str], most: int = 4) -> str:
-    """Names in a line, cut short where they are many; ``to_dict`` has them all."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _count(figure: int | None) -> str:
-    return "unknown" if figure is None else f"{figure:,}"
-
-
 def _finite(ratio: float) -> float | None:
     return ratio if math.isfinite(ratio) else None
-
-
-def _weight_table(summary: Summary) -> Table:
-    table = Table(title=f"{summary.name}: prunable weights", title_justify="left", box=box.SIMPLE)
-    table.add_column("weight")
-    for column in ("shape", "dtype"):
-        table.add_column(column)
-    for column in (
-        "weights",
-        "zeros",
-        "sparsity",
-        "compression",
-        "dense",
-        "entropy bound",
-        "multiply-adds",
-        "non-zero",
-    ):
-        table.add_column(column, justify="right")
-    for row in summary.weights:
-        # The title has the model's name already.
-        path = row.path.removeprefix(f"{summary.name}/")
-        table.add_row(
-            f"{path} (frozen)" if row.frozen else path,
-            "×".join(map(str, row.shape)),
-            row.dtype,
-            f"{row.weights:,}",
-            f"{row.zeros:,}",
-            f"{row.sparsity:.2%}",
-            f"{row.compression:.2f}×",
-            filesize.decimal(row.bytes_dense),
-            filesize.decimal(math.ceil(row.bytes_entropy_bound)),
-            _count(row.flops),
-            _count(row.flops_nonzero),
-        )
-    return table
-
-
-def _totals_table(summary: Summary) -> Table:
-    table = Table(box=None, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, figure in (
-        ("parameters", f"{summary.parameters:,}"),
-        ("parameters left", f"{summary.left:,}"),
-        ("prunable weights", f"{summary.prunable:,}"),
-        ("zeros", f"{summary.zeros:,}"),
-        ("sparsity (zeros / prunable weights)", f"{summary.sparsity:.2%}"),
-        ("compression (all parameters)", f"{summary.compression:.2f}×"),
-        ("weight compression (prunable weights)", f"{summary.weight_compression:.2f}×"),
-        ("size, dense", filesize.decimal(summary.bytes_dense)),
-        (
-            "size at the entropy bound",
-            filesize.decimal(math.ceil(summary.bytes_entropy_bound)),
-        ),
-        ("multiply-adds for one sample", _count(summary.flops)),
-        ("multiply-adds without zeros", _count(summary.flops_nonzero)),
-        ("multiply-adds after shrink", _count(summary.flops_shrunk)),
-        ("parameters after shrink", _count(summary.parameters_shrunk)),
-    ):
-        table.add_row(name, figure)
-    return table

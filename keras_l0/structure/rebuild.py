@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from keras_l0.structure.channels import Call, Slot, Value
 from keras_l0.structure.dead import Cut
-from keras_l0.structure.graph import functional, has_graph, is_sized, nodes_of, rule_of
+from keras_l0.structure.graph import functional, has_graph, nodes_of
 from keras_l0.structure.parameters import NormalizationRule
 from keras_l0.structure.rules import Concatenating, Multiplying, Weights
+from keras_l0.structure.table import is_sized, rule_of
 
 
 class Rebuilder:
@@ -121,7 +122,12 @@ class Rebuilder:
         kind = keras.Model if isinstance(model, Sequential) else type(model)
         try:
             made = kind(inputs, outputs, name=model.name)
-        except TypeError:  # a class of its own constructor
+        except TypeError:
+            warnings.warn(
+                f"{type(model).__name__} cannot be made from inputs and outputs: the shrunk model "
+                f"{model.name} is a keras.Model.",
+                stacklevel=2,
+            )
             made = keras.Model(inputs, outputs, name=model.name)
         return made
 
