@@ -117,7 +117,7 @@ class Graph:
         call = Call(node, inputs, tuple(first.shape), rule_of(node.operation))
         try:
             call.output = call.rule.tie(call, self._book)
-        except (TypeError, ValueError, AttributeError):  # arguments that no rule thought of
+        except (TypeError, ValueError, AttributeError, LookupError):  # arguments as no rule knows
             call.rule, call.read = Rule(), None
             call.output = call.rule.tie(call, self._book)
         self._same_size(call)
