@@ -20,7 +20,8 @@ from keras_l0.export.samples import Arrays, ModelInputs, read_inputs, unique
 from keras_l0.files import check_folder, check_target, replacing
 from keras_l0.models import check_built, check_finite
 from keras_l0.pruning.targets import find_targets
-from keras_l0.structure.shrink import with_inputs_gathered, without_dead
+from keras_l0.structure.dead import inputs_read
+from keras_l0.structure.shrink import last_cut, rebuilt
 
 QUANTIZE = (*KINDS[1:], "auto")
 """What ``quantize`` may be beside ``None``."""
@@ -245,16 +246,17 @@ def _variants(model: keras.Model) -> tuple[dict[str, keras.Model], str]:
     """The network, and without its dead channels and inputs if it has any; or why not."""
     variants = {WHOLE: model}
     try:
-        smaller, anything = without_dead(model)
-        if anything:
+        cut = last_cut(model)
+        smaller = cut.graph.model
+        if smaller is not model:
             variants[SHRUNK] = smaller
             if smaller.count_params() > _NEARLY_WHOLE * model.count_params():
                 del variants[WHOLE]
-        gathered = with_inputs_gathered(smaller)
+        read = inputs_read(cut)
+        if read:
+            variants[GATHERED] = rebuilt(cut, read)
     except ValueError as error:
         return {WHOLE: model}, str(error)
-    if gathered is not None:
-        variants[GATHERED] = gathered
     return variants, ""
 
 

@@ -126,12 +126,8 @@ class Cut:
 
     def removes_anything(self) -> bool:
         """Whether the network is any smaller without it."""
-        return bool(self.gone.any()) or self.removes_calls()
-
-    def removes_calls(self) -> bool:
-        """Whether whole layers, or operands of some, go."""
         outputs = {id(value) for call in self.graph.calls for value in call.outputs}
-        return bool(self.spared) or not outputs <= self.needed
+        return bool(self.gone.any()) or bool(self.spared) or not outputs <= self.needed
 
     def sizes(self) -> dict[int, int]:
         """The size of each variable that is left, by its id; 0 where its layer is gone.

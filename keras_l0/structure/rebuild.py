@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from keras_l0.structure.channels import Call, Slot, Value
 from keras_l0.structure.dead import Cut
-from keras_l0.structure.graph import functional, has_graph, nodes_of
+from keras_l0.structure.graph import functional, has_graph, nodes_of, values_of
 from keras_l0.structure.parameters import NormalizationRule
-from keras_l0.structure.rules import Concatenating, Multiplying, Weights
+from keras_l0.structure.rules import Concatenating, Multiplying
 from keras_l0.structure.table import is_sized, rule_of
 
 
@@ -24,14 +24,11 @@ class Rebuilder:
 
     Args:
         cut: what is taken out.
-        w: what the variables hold.
         gathered: by the id of a Dense layer, which of its inputs it is given; all by default.
     """
 
-    def __init__(
-        self, cut: Cut, w: Weights, gathered: dict[int, NDArray[np.intp]] | None = None
-    ) -> None:
-        self.cut, self.w = cut, w
+    def __init__(self, cut: Cut, gathered: dict[int, NDArray[np.intp]] | None = None) -> None:
+        self.cut = cut
         self.gathered = gathered or {}
         self._added, self._shifted = _additions(cut)
         self._slots: dict[int, list[Slot]] = {}
@@ -89,7 +86,7 @@ class Rebuilder:
             variable.assign(by_name.get(variable.name, added))
 
     def _left(self, variable: keras.Variable) -> NDArray[Any]:
-        value = self.w(variable)
+        value = values_of(variable)
         shift = self._shifted.get(id(variable))
         if shift is not None:
             value = value + shift

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_l0.models import check_built, check_finite
-from keras_l0.structure.dead import Cut, find_cut, inputs_read
+from keras_l0.structure.dead import Cut, find_cut
 from keras_l0.structure.graph import Graph, values_of
 from keras_l0.structure.rebuild import Rebuilder
 
@@ -55,30 +55,26 @@ def shrink(model: keras.Model) -> keras.Model:
     """
     check_built(model)
     check_finite(model)
-    return without_dead(model)[0]
+    cut = last_cut(model)
+    return rebuilt(cut) if cut.graph.model is model else cut.graph.model
 
 
-def without_dead(model: keras.Model) -> tuple[keras.Model, bool]:
-    """A copy without what is dead, and whether anything was."""
+def last_cut(model: keras.Model) -> Cut:
+    """What can be taken out of the model's smallest form: nothing; ``graph.model`` is that form.
+
+    It is ``model`` itself if nothing in it is dead.
+    """
     cut = find_cut(Graph(model), values_of)
-    new = rebuilt(cut)
-    # What layers that are gone tied together, or groups of a convolution, may go now too.
-    while cut.removes_anything() and (cut := find_cut(Graph(new), values_of)).removes_anything():
-        new = rebuilt(cut)
-    return new, new.count_params() < model.count_params() or len(new.layers) < len(model.layers)
-
-
-def with_inputs_gathered(model: keras.Model) -> keras.Model | None:
-    """A copy whose first ``Dense`` layers are given those inputs alone that they read, if any."""
-    cut = find_cut(Graph(model), values_of)
-    read = inputs_read(cut)
-    return rebuilt(cut, read) if read else None
+    # What layers that are gone tied together, or groups of a convolution, may go then too.
+    while cut.removes_anything():
+        cut = find_cut(Graph(rebuilt(cut)), values_of)
+    return cut
 
 
 def rebuilt(cut: Cut, gathered: Mapping[int, NDArray[np.intp]] | None = None) -> keras.Model:
     """The model without what is cut out, compiled as the old one is."""
     old = cut.graph.model
-    new = Rebuilder(cut, values_of, dict(gathered or {})).model()
+    new = Rebuilder(cut, dict(gathered or {})).model()
     if old.compiled:
         _compile(old, new)
     return new
