@@ -4,7 +4,7 @@ MobileNetV2 of width 0.35 is trained, pruned to half of its multiply-adds, tuned
 beside it the widest MobileNetV2 that has no more multiply-adds is trained from scratch for as
 many epochs in all. Both are exported with int8 weights and arithmetic, and the files compared::
 
-    KERAS_BACKEND=jax python benchmarks/narrower.py
+    KERAS_BACKEND=tensorflow python benchmarks/narrower.py
 
 Each seed is written as soon as it is done, and left out when run again.
 """
@@ -55,7 +55,7 @@ def fit(model: keras.Model, arrays: Any, seed: int, epochs: int, callbacks: Any 
     batches = Augmented(*arrays[:2], seed)
     schedule = keras.optimizers.schedules.CosineDecay(2e-3, epochs * len(batches))
     model.compile(
-        keras.optimizers.AdamW(schedule, 1e-4), "sparse_categorical_crossentropy", ["accuracy"]
+        keras.optimizers.AdamW(schedule, 1e-4), "sparse_categorical_crossentropy", metrics=["accuracy"]
     )
     model.fit(batches, epochs=epochs, callbacks=list(callbacks), verbose=2)
 

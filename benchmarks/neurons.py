@@ -6,7 +6,7 @@ Each cell, a seed of a penalty, is written as soon as it is done, and left out w
 
 On two cores, some hours::
 
-    KERAS_BACKEND=jax python benchmarks/neurons.py small_vgg resnet_20
+    KERAS_BACKEND=tensorflow python benchmarks/neurons.py small_vgg resnet_20
 
 The paper's Table 7, on a GPU::
 
@@ -48,8 +48,8 @@ class Run:
 
 
 RUNS = {
-    "small_vgg": Run(lambda: convolutional.vgg_16(width=0.25), 12, 4, 20_000, 3),
-    "resnet_20": Run(convolutional.resnet_20, 12, 4, 20_000, 3),
+    "small_vgg": Run(lambda: convolutional.vgg_16(width=0.25), 12, 4, 10_000, 3),
+    "resnet_20": Run(convolutional.resnet_20, 8, 2, 10_000, 3),
     "vgg_16": Run(convolutional.vgg_16, 160, 40, 45_000, 3),
 }
 
@@ -104,7 +104,7 @@ def cell(name: str, penalty: str, seed: int) -> dict[str, Any]:
         steps = epochs * len(batches)
         schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
         model.compile(
-            keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy", ["accuracy"]
+            keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy", metrics=["accuracy"]
         )
         model.fit(batches, epochs=epochs, callbacks=callbacks, verbose=2)
 
