@@ -4,15 +4,15 @@ MobileNetV2 of width 0.35 is trained, pruned to half of its multiply-adds, tuned
 beside it the widest MobileNetV2 that has no more multiply-adds is trained from scratch for as
 many epochs in all. Both are exported with int8 weights and arithmetic, and the files compared::
 
-    KERAS_BACKEND=tensorflow python benchmarks/narrower.py
+    KERAS_BACKEND=tensorflow python benchmarks/narrower.py FOLDER
 
-Each seed is written as soon as it is done, and left out when run again.
+Each seed is written as soon as it is done, and left out when run again. The files are timed in
+turns once all seeds are there, and again whenever the program is run.
 """
 
 import argparse
 import json
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,14 @@ import numpy as np
 from neurons import RESULTS, Augmented, data
 
 from keras_l0 import NeuronPrune, export_tflite, shrink, summarize
+from keras_l0.export.bench import bench
 from keras_l0.files import write_text
 from keras_l0.text import table
 from keras_l0.versions import versions
 
 WIDTH, FLOPS = 0.35, 0.5
-IMAGES, EPOCHS, TUNING = 40_000, 16, 8
+IMAGES, EPOCHS, TUNING = 20_000, 16, 8
+KINDS = ("whole", "pruned", "narrower")
 
 
 def mobilenet(width: float) -> keras.Model:
@@ -55,56 +57,58 @@ def fit(model: keras.Model, arrays: Any, seed: int, epochs: int, callbacks: Any 
     batches = Augmented(*arrays[:2], seed)
     schedule = keras.optimizers.schedules.CosineDecay(2e-3, epochs * len(batches))
     model.compile(
-        keras.optimizers.AdamW(schedule, 1e-4), "sparse_categorical_crossentropy", metrics=["accuracy"]
+        keras.optimizers.AdamW(schedule, 1e-4),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
     )
     model.fit(batches, epochs=epochs, callbacks=list(callbacks), verbose=2)
 
 
-def figures(model: keras.Model, arrays: Any) -> dict[str, Any]:
+def figures(model: keras.Model, arrays: Any, path: Path) -> dict[str, Any]:
     """Of the model and its int8 file, which is asked for every test image."""
     from ai_edge_litert.interpreter import Interpreter
 
     x, _, x_test, y_test = arrays
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "m.tflite"
-        report = export_tflite(
-            model, path, quantize="int8", calibration=x[:256], check_data=x[:64], tolerance=0.5
-        )
-        runner = Interpreter(str(path), num_threads=1)
-        runner.allocate_tensors()
-        (given,), (taken,) = runner.get_input_details(), runner.get_output_details()
-        right = 0
-        for image, label in zip(x_test, y_test, strict=True):
-            runner.set_tensor(given["index"], image[None])
-            runner.invoke()
-            right += int(runner.get_tensor(taken["index"]).argmax() == label)
-    chosen = next(one for one in report.candidates if one.name == report.chosen)
+    export_tflite(
+        model, path, quantize="int8", calibration=x[:256], check_data=x[:64], tolerance=0.5
+    )
+    runner = Interpreter(str(path), num_threads=1)
+    runner.allocate_tensors()
+    (given,), (taken,) = runner.get_input_details(), runner.get_output_details()
+    right = 0
+    for image, label in zip(x_test, y_test, strict=True):
+        runner.set_tensor(given["index"], image[None])
+        runner.invoke()
+        right += int(runner.get_tensor(taken["index"]).argmax() == label)
     return {
         "multiply_adds": multiply_adds(model),
         "parameters": model.count_params(),
         "accuracy": model.evaluate(x_test, y_test, batch_size=500, verbose=0)[1],
         "accuracy_int8": right / len(y_test),
-        "bytes": report.bytes,
-        "latency_ms": report.latency_ms,
-        "peak_memory": chosen.peak_memory,
+        "bytes": path.stat().st_size,
     }
 
 
-def run(seed: int) -> dict[str, Any]:
+def file_of(folder: Path, kind: str, seed: int) -> Path:
+    """Where a network's int8 file is kept."""
+    return folder / f"{kind}_{seed}.tflite"
+
+
+def run(seed: int, folder: Path) -> dict[str, Any]:
     """One seed: the whole network, pruned, and the narrower one."""
     start = time.perf_counter()
     arrays = data(IMAGES)
     keras.utils.set_random_seed(seed)
     whole = mobilenet(WIDTH)
     fit(whole, arrays, seed, EPOCHS)
-    found = {"whole": figures(whole, arrays)}
+    found = {"whole": figures(whole, arrays, file_of(folder, "whole", seed))}
     fit(whole, arrays, seed, TUNING, [NeuronPrune(flops=FLOPS, begin=0)])
     pruned = shrink(whole)
-    found["pruned"] = figures(pruned, arrays)
+    found["pruned"] = figures(pruned, arrays, file_of(folder, "pruned", seed))
     keras.utils.set_random_seed(seed)
     small = narrower(multiply_adds(pruned))
     fit(small, arrays, seed, EPOCHS + TUNING)
-    found["narrower"] = figures(small, arrays)
+    found["narrower"] = figures(small, arrays, file_of(folder, "narrower", seed))
     return {
         "seed": seed,
         "settings": {"images": IMAGES, "epochs": EPOCHS, "tuning": TUNING, "flops": FLOPS},
@@ -114,23 +118,36 @@ def run(seed: int) -> dict[str, Any]:
     }
 
 
+def time_files(runs: list[dict[str, Any]], folder: Path) -> None:
+    """Adds latency, its ratio over the whole network's, and the runtime's peak memory."""
+    for one in runs:
+        found = bench([file_of(folder, kind, one["seed"]) for kind in KINDS], seconds=20)
+        for kind, timing in zip(KINDS, found.timings, strict=True):
+            one[kind]["latency_ms"] = timing.latency_ms
+            one[kind]["latency_ratio"] = timing.ratio
+            one[kind]["peak_memory"] = timing.peak_memory
+
+
 def main() -> None:
     """The program."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", type=Path, help="folder for the int8 files, made where missing")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", default=RESULTS / "narrower.json", type=Path)
     options = parser.parse_args()
+    options.files.mkdir(parents=True, exist_ok=True)
     runs = json.loads(options.out.read_text()) if options.out.exists() else []
     for seed in range(options.seeds):
         if seed not in {one["seed"] for one in runs}:
-            runs.append(run(seed))
+            runs.append(run(seed, options.files))
             write_text(options.out, json.dumps(runs, indent=1))
-    names = ("multiply_adds", "parameters", "accuracy", "accuracy_int8", "bytes", "latency_ms")
+    time_files(runs, options.files)
+    write_text(options.out, json.dumps(runs, indent=1))
     rows = []
-    for kind in ("whole", "pruned", "narrower"):
-        columns = {name: [one[kind][name] for one in runs] for name in (*names, "peak_memory")}
-        rows.append([kind, *(f"{statistics.mean(values):,.4g}" for values in columns.values())])
-    print(table(["network", *names, "peak_memory"], rows))
+    for kind in KINDS:
+        columns = [[one[kind][name] for one in runs] for name in runs[0][kind]]
+        rows.append([kind, *(f"{statistics.mean(values):,.4g}" for values in columns)])
+    print(table(["network", *runs[0]["whole"]], rows))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,112 @@
+"""What neuron pruning does to latency: the time of each file next to its multiply-adds.
+
+Networks with random weights, since only shapes matter, have their filters pruned to three shares
+of the multiply-adds and are shrunk; the dense ``.tflite`` files, float32 and int8, take turns on
+one thread, and the median ratio over the whole network's file stands beside that of the
+multiply-adds::
+
+    KERAS_BACKEND=tensorflow python benchmarks/latency.py
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_l0 import export_tflite, prune, shrink, summarize
+from keras_l0.experiments import convolutional
+from keras_l0.export.bench import bench
+from keras_l0.files import write_text
+from keras_l0.text import table
+from keras_l0.versions import versions
+
+RESULTS = Path(__file__).parent / "results" / "latency.json"
+FLOPS = (0.0, 0.25, 0.5, 0.75)
+KINDS = {"float32": None, "int8": "int8"}
+NETWORKS: dict[str, Callable[[], keras.Model]] = {
+    "VGG-16, 32x32": convolutional.vgg_16,
+    "ResNet-20, 32x32": convolutional.resnet_20,
+    "MobileNetV2, 224x224": lambda: keras.applications.MobileNetV2(weights=None),
+    "ResNet-50, 224x224": lambda: keras.applications.ResNet50(weights=None),
+}
+
+
+def measured(name: str, seconds: float) -> list[dict[str, Any]]:
+    """A row for each kind of file and share of the multiply-adds."""
+    with tempfile.TemporaryDirectory() as folder:
+        left: list[float] = []
+        files: dict[str, list[Path]] = {kind: [] for kind in KINDS}
+        for flops in FLOPS:
+            keras.utils.set_random_seed(0)
+            model = NETWORKS[name]()
+            whole = multiply_adds(model)
+            if flops:
+                prune(model, method="neuron", flops=flops)
+                model = shrink(model)
+            left.append(multiply_adds(model) / whole)
+            images = np.random.default_rng(0).normal(size=(8, *model.input_shape[1:]))
+            images = images.astype(np.float32)
+            for kind, quantize in KINDS.items():
+                kept = Path(folder) / f"{flops}_{kind}"
+                export_tflite(
+                    model,
+                    Path(folder) / "chosen.tflite",
+                    quantize=quantize,
+                    calibration=images if quantize else None,
+                    tolerance=0.5,
+                    shrink=False,
+                    keep_candidates=kept,
+                )
+                files[kind].append(kept / f"{kind}-dense.tflite")
+        timed = {kind: bench(paths, seconds=seconds) for kind, paths in files.items()}
+    return [
+        {
+            "network": name,
+            "kind": kind,
+            "multiply_adds": share,
+            "latency": one.ratio,
+            "latency_ms": one.latency_ms,
+            "bytes": one.bytes,
+        }
+        for kind, found in timed.items()
+        for share, one in zip(left, found.timings, strict=True)
+    ]
+
+
+def multiply_adds(model: keras.Model) -> int:
+    """For one image."""
+    found = summarize(model).flops
+    assert found is not None
+    return found
+
+
+def main() -> None:
+    """The program."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("networks", nargs="*", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of timing for each kind")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    rows = [row for name in options.networks for row in measured(name, options.seconds)]
+    write_text(options.out, json.dumps({"versions": versions(), "rows": rows}, indent=1))
+    lines = [
+        [
+            row["network"],
+            row["kind"],
+            f"{row['multiply_adds']:.3f}",
+            f"{row['latency']:.3f}",
+            f"{row['latency_ms']:.3f}",
+            f"{row['bytes']:,}",
+        ]
+        for row in rows
+    ]
+    print(table(["network", "kind", "multiply-adds", "latency", "ms", "bytes"], lines))
+
+
+if __name__ == "__main__":
+    main()
