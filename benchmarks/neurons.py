@@ -49,7 +49,7 @@ class Run:
 
 RUNS = {
     "small_vgg": Run(lambda: convolutional.vgg_16(width=0.25), 12, 4, 10_000, 3),
-    "resnet_20": Run(convolutional.resnet_20, 8, 2, 10_000, 3),
+    "resnet_20": Run(convolutional.resnet_20, 6, 2, 8_000, 3),
     "vgg_16": Run(convolutional.vgg_16, 160, 40, 45_000, 3),
 }
 
