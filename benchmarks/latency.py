@@ -1,9 +1,9 @@
 """What neuron pruning does to latency: the time of each file next to its multiply-adds.
 
 Networks with random weights, since only shapes matter, have their filters pruned to three shares
-of the multiply-adds and are shrunk; the dense ``.tflite`` files, float32 and int8, take turns on
-one thread, and the median ratio over the whole network's file stands beside that of the
-multiply-adds::
+of the multiply-adds, to any counts of channels and to multiples of 8, and are shrunk; the dense
+``.tflite`` files, float32 and int8, take turns on one thread, and the median ratio over the whole
+network's file stands beside that of the multiply-adds::
 
     KERAS_BACKEND=tensorflow python benchmarks/latency.py
 """
@@ -26,33 +26,35 @@ from keras_l0.text import table
 from keras_l0.versions import versions
 
 RESULTS = Path(__file__).parent / "results" / "latency.json"
-FLOPS = (0.0, 0.25, 0.5, 0.75)
+FLOPS = (0.25, 0.5, 0.75)
+ROUND_TO = (1, 8)
 KINDS = {"float32": None, "int8": "int8"}
 NETWORKS: dict[str, Callable[[], keras.Model]] = {
     "VGG-16, 32x32": convolutional.vgg_16,
     "ResNet-20, 32x32": convolutional.resnet_20,
     "MobileNetV2, 224x224": lambda: keras.applications.MobileNetV2(weights=None),
-    "ResNet-50, 224x224": lambda: keras.applications.ResNet50(weights=None),
 }
 
 
 def measured(name: str, seconds: float) -> list[dict[str, Any]]:
-    """A row for each kind of file and share of the multiply-adds."""
+    """A row for each kind of file, share of the multiply-adds and rounding."""
+    settings = [(0.0, 1), *((flops, to) for flops in FLOPS for to in ROUND_TO)]
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        left: list[float] = []
-        files: dict[str, list[Path]] = {kind: [] for kind in KINDS}
-        for flops in FLOPS:
-            keras.utils.set_random_seed(0)
-            model = NETWORKS[name]()
-            whole = multiply_adds(model)
-            if flops:
-                prune(model, method="neuron", flops=flops)
-                model = shrink(model)
-            left.append(multiply_adds(model) / whole)
-            images = np.random.default_rng(0).normal(size=(8, *model.input_shape[1:]))
-            images = images.astype(np.float32)
-            for kind, quantize in KINDS.items():
-                kept = Path(folder) / f"{flops}_{kind}"
+        for kind, quantize in KINDS.items():
+            left: list[float] = []
+            files: list[Path] = []
+            for place, (flops, round_to) in enumerate(settings):
+                keras.utils.set_random_seed(0)
+                model = NETWORKS[name]()
+                whole = multiply_adds(model)
+                if flops:
+                    prune(model, method="neuron", flops=flops, round_to=round_to)
+                    model = shrink(model)
+                left.append(multiply_adds(model) / whole)
+                images = np.random.default_rng(0).normal(size=(8, *model.input_shape[1:]))
+                images = images.astype(np.float32)
+                kept = Path(folder) / f"{kind}_{place}"
                 export_tflite(
                     model,
                     Path(folder) / "chosen.tflite",
@@ -62,20 +64,22 @@ def measured(name: str, seconds: float) -> list[dict[str, Any]]:
                     shrink=False,
                     keep_candidates=kept,
                 )
-                files[kind].append(kept / f"{kind}-dense.tflite")
-        timed = {kind: bench(paths, seconds=seconds) for kind, paths in files.items()}
-    return [
-        {
-            "network": name,
-            "kind": kind,
-            "multiply_adds": share,
-            "latency": one.ratio,
-            "latency_ms": one.latency_ms,
-            "bytes": one.bytes,
-        }
-        for kind, found in timed.items()
-        for share, one in zip(left, found.timings, strict=True)
-    ]
+                files.append(kept / f"{kind}-dense.tflite")
+            timings = bench(files, seconds=seconds).timings
+            rows += [
+                {
+                    "network": name,
+                    "kind": kind,
+                    "flops_asked": flops,
+                    "round_to": round_to,
+                    "multiply_adds": share,
+                    "latency": one.ratio,
+                    "latency_ms": one.latency_ms,
+                    "bytes": one.bytes,
+                }
+                for (flops, round_to), share, one in zip(settings, left, timings, strict=True)
+            ]
+    return rows
 
 
 def multiply_adds(model: keras.Model) -> int:
@@ -98,6 +102,7 @@ def main() -> None:
         [
             row["network"],
             row["kind"],
+            str(row["round_to"]),
             f"{row['multiply_adds']:.3f}",
             f"{row['latency']:.3f}",
             f"{row['latency_ms']:.3f}",
@@ -105,7 +110,7 @@ def main() -> None:
         ]
         for row in rows
     ]
-    print(table(["network", "kind", "multiply-adds", "latency", "ms", "bytes"], lines))
+    print(table(["network", "kind", "round to", "multiply-adds", "latency", "ms", "bytes"], lines))
 
 
 if __name__ == "__main__":

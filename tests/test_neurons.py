@@ -41,10 +41,14 @@ def values(variable: Any) -> np.ndarray:
     return ops.convert_to_numpy(ops.cast(variable, "float32"))
 
 
+def dead_columns(kernel: np.ndarray) -> np.ndarray:
+    """Which filters of a kernel are zero altogether."""
+    return np.asarray(~kernel.reshape(-1, kernel.shape[-1]).any(axis=0))
+
+
 def dead(model: keras.Model, layer: str) -> np.ndarray:
     """Which filters of a layer are zero altogether."""
-    kernel = values(model.get_layer(layer).kernel)
-    return np.asarray(~kernel.reshape(-1, kernel.shape[-1]).any(axis=0))
+    return dead_columns(values(model.get_layer(layer).kernel))
 
 
 @given(units=st.lists(st.integers(2, 9), min_size=1, max_size=3), fraction=st.floats(0, 0.99))
@@ -114,6 +118,41 @@ def test_the_share_of_multiply_adds_is_reached_by_the_smallest_fraction(
     small = shrink(model)
     assert small.count_params() == summary.parameters_shrunk
     assert summarize(small).flops == summary.flops_shrunk
+
+
+def joined() -> keras.Model:
+    """Two layers side by side whose channels a sum ties to those of a third, and a small one."""
+    inputs = keras.Input((6,))
+    sides = [layers.Dense(units, name=f"side{units}")(inputs) for units in (24, 40)]
+    whole = layers.Dense(64, name="whole")(inputs)
+    x = layers.Add()([layers.Concatenate()(sides), whole])
+    return keras.Model(inputs, layers.Dense(1)(layers.Dense(5, name="small")(x)))
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("goal", [{"fraction": 0.4}, {"flops": 0.3}])
+@pytest.mark.parametrize("make", [lambda: resnet_20((8, 8, 3), filters=24), joined])
+def test_each_layer_keeps_a_multiple_of_channels_or_all(
+    make: Callable[[], keras.Model], goal: dict[str, float], scope: str
+) -> None:
+    model, plain = make(), make()
+    plain.set_weights(model.get_weights())
+    prune(plain, method="neuron", scope=scope, **goal)
+    prune(model, method="neuron", scope=scope, round_to=8, **goal)
+    gone = [
+        (dead_columns(one), dead_columns(other))
+        for one, other in zip(model.get_weights(), plain.get_weights(), strict=True)
+        if one.ndim > 1
+    ]
+    assert all(one.sum() == 0 or (~one).sum() % 8 == 0 for one, _ in gone)
+    assert any(one.any() for one, _ in gone)
+    if "flops" in goal:
+        summary = summarize(model)
+        assert summary.flops_shrunk is not None
+        assert summary.flops is not None
+        assert summary.flops_shrunk <= 0.7 * summary.flops
+    else:
+        assert not any((one & ~other).any() for one, other in gone)
 
 
 def test_layers_that_shrink_cannot_take_channels_out_of_are_left_alone_and_named() -> None:
@@ -260,6 +299,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         invalid("scope", '"layer" or "global"', "'all'"),
     ),
     "minimum": ({"fraction": 0.5, "minimum": 0}, invalid("minimum", "an integer >= 1", 0)),
+    "round_to": ({"flops": 0.5, "round_to": 2.0}, invalid("round_to", "an integer >= 1", 2.0)),
     "score": ({"fraction": 0.5, "score": "best"}, invalid("score", '"norm"', "'best'")),
 }
 
@@ -320,7 +360,8 @@ def test_what_does_not_go_with_neurons_is_refused(arguments: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"fraction": 0.5}, {"flops": 0.5}, {"scope": "global"}, {"minimum": 2}]
+    "arguments",
+    [{"fraction": 0.5}, {"flops": 0.5}, {"scope": "global"}, {"minimum": 2}, {"round_to": 8}],
 )
 def test_what_goes_with_neurons_alone_is_refused_elsewhere(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r'Expected nothing without method="neuron"'):

@@ -28,6 +28,8 @@ class NeuronPrune(Prune):
         score: ``"norm"``, the ℓ2 norm √(Σ w²) of all weights that make a channel.
         scope: ``"layer"``; or ``"global"``, where the channels of all groups are ranked together.
         minimum: how many channels stay in each layer, ≥ 1.
+        round_to: each layer keeps a multiple of so many channels, ≥ 1, or all that it has: a
+            runtime computes 8 to 32 at once, and fewer take as long.
         begin: as in ``GlobalPrune``, as are the following.
         end: the epoch that prunes last.
         every: epochs from one pruning to the next.
@@ -64,13 +66,14 @@ class NeuronPrune(Prune):
         score: str = "norm",
         scope: str = "layer",
         minimum: int = 1,
+        round_to: int = 1,
         begin: int | None = None,
         end: int | None = None,
         every: int = 1,
         power: float = 3.0,
         layers: str | Sequence[str] | None = None,
     ) -> None:
-        self.asked = NeuronGoal(fraction, flops, scope, minimum, score)
+        self.asked = NeuronGoal(fraction, flops, scope, minimum, score, round_to)
         super().__init__(
             None, begin=begin, end=end, every=every, power=power, regrow=False, layers=layers
         )

@@ -56,6 +56,7 @@ class NeuronGoal:
     scope: str = "layer"
     minimum: int = 1
     score: object = "norm"
+    round_to: int = 1
 
     def __post_init__(self) -> None:
         if (self.fraction is None) == (self.flops is None):
@@ -71,8 +72,10 @@ class NeuronGoal:
                 raise invalid_argument(name, "a number in [0, 1)", value)
         if self.scope not in SCOPES:
             raise invalid_argument("scope", one_of(SCOPES), self.scope)
-        if not is_whole(self.minimum) or self.minimum < 1:
-            raise invalid_argument("minimum", "an integer >= 1", self.minimum)
+        for name in ("minimum", "round_to"):
+            value = getattr(self, name)
+            if not is_whole(value) or value < 1:
+                raise invalid_argument(name, "an integer >= 1", value)
         if not isinstance(self.score, str) or self.score not in SCORES:
             raise invalid_argument("score", " or ".join(f'"{name}"' for name in SCORES), self.score)
 
@@ -163,9 +166,9 @@ class Neurons:
         gone = np.zeros(self.graph.count, bool)
         if goal.scope == "layer":
             for group in self.groups:
-                self._take(gone, [group], ranks, fraction, goal.minimum)
+                self._take(gone, [group], ranks, fraction, goal)
         else:
-            self._take(gone, self.groups, ranks, fraction, goal.minimum)
+            self._take(gone, self.groups, ranks, fraction, goal)
         return gone
 
     def _take(
@@ -174,9 +177,12 @@ class Neurons:
         groups: Sequence[Group],
         ranks: NDArray[np.float64],
         fraction: float,
-        minimum: int,
+        goal: NeuronGoal,
     ) -> None:
-        """Marks this share of the groups' channels, the lowest, leaving each layer its minimum."""
+        """Marks this share of the groups' channels, the lowest, leaving each layer its minimum.
+
+        Then channels come back, the best first, until all layers' counts are multiples.
+        """
         if not groups:
             return
         channels = np.concatenate([group.channels for group in groups])
@@ -184,14 +190,25 @@ class Neurons:
         places = [self.graph.classes[slot.ids] for group in groups for slot in group.slots]
         counts = np.stack([np.bincount(ids, minlength=self.graph.count) for ids in places])
         left = counts[:, channels].sum(1)
-        for channel in channels[np.argsort(ranks[channels], kind="stable")]:
+        order = channels[np.argsort(ranks[channels], kind="stable")]
+        for channel in order:
             if wanted == 0:
-                return
+                break
             fewer = left - counts[:, channel]
-            if (fewer[counts[:, channel] > 0] >= minimum).all():
+            if (fewer[counts[:, channel] > 0] >= goal.minimum).all():
                 gone[channel] = True
                 left = fewer
                 wanted -= 1
+        while len(back := self._back(order[gone[order]], counts, left % goal.round_to > 0)):
+            gone[back[-1]] = False
+            left = left + counts[:, back[-1]]
+
+    @staticmethod
+    def _back(gone: NDArray[np.intp], counts: NDArray[np.intp], odd: Gone) -> NDArray[np.intp]:
+        """Those of ``gone`` that an odd layer wants back; if there are, such as no other holds."""
+        wanted = gone[counts[odd][:, gone].any(axis=0)]
+        harmless = wanted[~counts[~odd][:, wanted].any(axis=0)]
+        return harmless if len(harmless) else wanted
 
     def _by_flops(self, ranks: NDArray[np.float64], share: float, goal: NeuronGoal) -> Gone:
         before = self.flops(np.zeros(self.graph.count, bool)) or 1

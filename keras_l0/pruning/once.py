@@ -44,6 +44,7 @@ def prune(
     flops: float | None = None,
     scope: str = "layer",
     minimum: int = 1,
+    round_to: int = 1,
 ) -> Pruned:
     """Sets the weights that matter least to zero: once, now, in place.
 
@@ -72,6 +73,7 @@ def prune(
             fraction that reaches it.
         scope: ``"layer"``, or ``"global"`` to rank the channels of all groups together.
         minimum: how many channels stay in each layer, ≥ 1.
+        round_to: each layer keeps a multiple of so many channels, ≥ 1, or all that it has.
 
     Returns:
         The sparsity and compression reached, frozen weights and skipped layers.
@@ -101,7 +103,8 @@ def prune(
         if seed is not None:
             raise invalid_argument("seed", 'None with method="neuron"', seed)
         by = "norm" if isinstance(score, str) and score == "magnitude" else score
-        return _prune_neurons(model, NeuronGoal(fraction, flops, scope, minimum, by), layers)
+        goal = NeuronGoal(fraction, flops, scope, minimum, by, round_to)
+        return _prune_neurons(model, goal, layers)
     if method not in METHODS:
         raise invalid_argument("method", one_of((*METHODS, "neuron")), method)
     for name, value, unset in (
@@ -109,13 +112,14 @@ def prune(
         ("flops", flops, None),
         ("scope", scope, "layer"),
         ("minimum", minimum, 1),
+        ("round_to", round_to, 1),
     ):
         if type(value) is not type(unset) or value != unset:
             raise invalid_argument(name, 'nothing without method="neuron"', value)
-    goal = Goal(sparsity, compression)
     chosen = choose_score(method, score, seed)
+    asked = Goal(sparsity, compression)
     targets = find_targets(model, layers)
-    plan.prune_to(make_plan(model, targets, goal, method), 1.0, chosen)
+    plan.prune_to(make_plan(model, targets, asked, method), 1.0, chosen)
     return Pruned(
         **vars(measure(model, targets)),
         frozen=[weight.path for weight in targets.frozen],
