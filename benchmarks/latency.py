@@ -110,7 +110,9 @@ def main() -> None:
         ]
         for row in rows
     ]
-    print(table(["network", "kind", "round to", "multiply-adds", "latency", "ms", "bytes"], lines))
+    text = table(["network", "kind", "round to", "multiply-adds", "latency", "ms", "bytes"], lines)
+    write_text(options.out.with_suffix(".txt"), text + "\n")
+    print(text)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """A pruned network beside a narrower one: MobileNetV2 on CIFAR-10, both of half the multiply-adds.
 
-MobileNetV2 of width 0.35 is trained, pruned to half of its multiply-adds, tuned and shrunk;
-beside it the widest MobileNetV2 that has no more multiply-adds is trained from scratch for as
-many epochs in all. Both are exported with int8 weights and arithmetic, and the files compared::
+MobileNetV2 of width 0.35 is trained, pruned to half of its multiply-adds, to any counts of channels
+and to multiples of 8, tuned and shrunk; beside it the widest MobileNetV2 that has no more
+multiply-adds is trained from scratch for as many epochs in all. All are exported with int8 weights
+and arithmetic, and the files compared::
 
     KERAS_BACKEND=tensorflow python benchmarks/narrower.py FOLDER
 
@@ -29,7 +30,8 @@ from keras_l0.versions import versions
 
 WIDTH, FLOPS = 0.35, 0.5
 IMAGES, EPOCHS, TUNING = 20_000, 16, 8
-KINDS = ("whole", "pruned", "narrower")
+PRUNED = {"pruned": 1, "pruned to multiples of 8": 8}
+KINDS = ("whole", *PRUNED, "narrower")
 
 
 def mobilenet(width: float) -> keras.Model:
@@ -91,7 +93,7 @@ def figures(model: keras.Model, arrays: Any, path: Path) -> dict[str, Any]:
 
 def file_of(folder: Path, kind: str, seed: int) -> Path:
     """Where a network's int8 file is kept."""
-    return folder / f"{kind}_{seed}.tflite"
+    return folder / f"{kind.replace(' ', '_')}_{seed}.tflite"
 
 
 def run(seed: int, folder: Path) -> dict[str, Any]:
@@ -102,11 +104,13 @@ def run(seed: int, folder: Path) -> dict[str, Any]:
     whole = mobilenet(WIDTH)
     fit(whole, arrays, seed, EPOCHS)
     found = {"whole": figures(whole, arrays, file_of(folder, "whole", seed))}
-    fit(whole, arrays, seed, TUNING, [NeuronPrune(flops=FLOPS, begin=0)])
-    pruned = shrink(whole)
-    found["pruned"] = figures(pruned, arrays, file_of(folder, "pruned", seed))
+    trained = whole.get_weights()
+    for kind, round_to in PRUNED.items():
+        whole.set_weights(trained)
+        fit(whole, arrays, seed, TUNING, [NeuronPrune(flops=FLOPS, round_to=round_to, begin=0)])
+        found[kind] = figures(shrink(whole), arrays, file_of(folder, kind, seed))
     keras.utils.set_random_seed(seed)
-    small = narrower(multiply_adds(pruned))
+    small = narrower(found["pruned"]["multiply_adds"])
     fit(small, arrays, seed, EPOCHS + TUNING)
     found["narrower"] = figures(small, arrays, file_of(folder, "narrower", seed))
     return {
@@ -121,7 +125,10 @@ def run(seed: int, folder: Path) -> dict[str, Any]:
 def time_files(runs: list[dict[str, Any]], folder: Path) -> None:
     """Adds latency, its ratio over the whole network's, and the runtime's peak memory."""
     for one in runs:
-        found = bench([file_of(folder, kind, one["seed"]) for kind in KINDS], seconds=20)
+        files = [file_of(folder, kind, one["seed"]) for kind in KINDS]
+        if not all(file.exists() for file in files):  # of an earlier run, timed by then
+            continue
+        found = bench(files, seconds=20)
         for kind, timing in zip(KINDS, found.timings, strict=True):
             one[kind]["latency_ms"] = timing.latency_ms
             one[kind]["latency_ratio"] = timing.ratio
@@ -147,7 +154,9 @@ def main() -> None:
     for kind in KINDS:
         columns = [[one[kind][name] for one in runs] for name in runs[0][kind]]
         rows.append([kind, *(f"{statistics.mean(values):,.4g}" for values in columns)])
-    print(table(["network", *runs[0]["whole"]], rows))
+    text = table(["mean of seeds", *runs[0]["whole"]], rows)
+    write_text(options.out.with_suffix(".txt"), f"{text}\n{len(runs)} seeds\n")
+    print(text)
 
 
 if __name__ == "__main__":

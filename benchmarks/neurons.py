@@ -2,7 +2,8 @@
 
 A network is trained with a penalty, ℓ2 alone or ℓ2-ℓ0; its filters are pruned to a share of the
 multiply-adds and it is tuned; then 90 % of the weights left are pruned and it is tuned again.
-Each cell, a seed of a penalty, is written as soon as it is done, and left out when run again.
+Each cell, a seed of a penalty, is written as soon as it is done, and left out when run again; the
+table of all is written beside the file.
 
 On two cores, some hours::
 
@@ -188,7 +189,9 @@ def main() -> None:
                 if key not in {(c["network"], c["penalty"], c["seed"]) for c in cells}:
                     cells.append(cell(*key))
                     write_text(options.out, json.dumps(cells, indent=1))
-    print(report(cells))
+    text = report(cells)
+    write_text(options.out.with_suffix(".txt"), text + "\n")
+    print(text)
 
 
 if __name__ == "__main__":

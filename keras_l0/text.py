@@ -1,7 +1,7 @@
 """Tables and reports as plain text."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -33,6 +33,24 @@ def plain(*renderables: RenderableType) -> str:
         for renderable in renderables:
             console.print(renderable)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def by_reason(reasons: Mapping[str, str], most: int = 4) -> list[str]:
+    """A line for each reason, with the names that have it; so many at most, then how many more.
+
+    Example:
+
+    >>> by_reason({"a": "frozen", "b": "no kernel", "c": "frozen"})
+    ['frozen: a, c', 'no kernel: b']
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return [
+        f"{reason}: {', '.join(found[:most])}"
+        + (f" and {len(found) - most} more" if len(found) > most else "")
+        for reason, found in names.items()
+    ]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> str:

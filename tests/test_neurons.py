@@ -180,7 +180,7 @@ def test_only_the_layers_named_lose_channels_and_of_a_group_all_must_be() -> Non
     model = net()
     found = prune(model, method="neuron", fraction=0.5, layers=["first", "inside", "depthwise"])
     assert (dead(model, "first").sum(), dead(model, "inside").sum()) == (0, 3)
-    assert "not among the weights" in found.skipped["first"]
+    assert "not all that makes its channels" in found.skipped["first"]
 
 
 OPTIMIZERS: dict[str, Callable[[], Any]] = {
@@ -284,11 +284,21 @@ def test_a_fit_that_ends_too_soon_says_so() -> None:
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": (
         {},
-        invalid("fraction", "just one of `fraction` and `flops`", None, "`flops` is None"),
+        invalid(
+            "fraction",
+            "just one of `fraction` and `flops`",
+            None,
+            "`flops` is None: the share of channels to take, or of multiply-adds",
+        ),
     ),
     "both": (
         {"fraction": 0.5, "flops": 0.5},
-        invalid("fraction", "just one of `fraction` and `flops`", 0.5, "`flops` is 0.5"),
+        invalid(
+            "fraction",
+            "just one of `fraction` and `flops`",
+            0.5,
+            "`flops` is 0.5: the share of channels to take, or of multiply-adds",
+        ),
     ),
     "one": ({"fraction": 1.0}, invalid("fraction", "a number in [0, 1)", 1.0)),
     "negative": ({"flops": -0.1}, invalid("flops", "a number in [0, 1)", -0.1)),
@@ -372,3 +382,113 @@ def test_a_model_none_of_whose_channels_can_go_is_told() -> None:
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
     with pytest.raises(ValueError, match="channels that can go"):
         prune(model, method="neuron", fraction=0.5)
+
+
+STAYING: dict[str, tuple[Callable[[], tuple[Any, Any]], dict[str, str]]] = {}
+
+
+def staying(lines: str) -> Callable[[Any], Any]:
+    """Registers a network and the beginnings of what is said of its layers."""
+    said = dict(line.strip().split(": ", 1) for line in lines.strip().splitlines())
+
+    def register(make: Callable[[], tuple[Any, Any]]) -> Any:
+        STAYING[make.__name__] = (make, said)
+        return make
+
+    return register
+
+
+@staying("units: LSTM: its units carry states")
+def recurrent() -> tuple[Any, Any]:
+    x = keras.Input((4, 5))
+    return x, layers.LSTM(6, name="units")(x)
+
+
+@staying("own: Dense: its activation is not known")
+def activation() -> tuple[Any, Any]:
+    x = keras.Input((5,))
+    return x, layers.Dense(6, activation=lambda y: y * 2, name="own")(x)
+
+
+@staying("heads: MultiHeadAttention: it computes across channels")
+def attention() -> tuple[Any, Any]:
+    x = keras.Input((4, 5))
+    return x, layers.Flatten()(layers.MultiHeadAttention(2, 3, name="heads")(x, x))
+
+
+@staying(
+    """normal: LayerNormalization: it computes across channels
+    before: its channels hang together with some that stay"""
+)
+def normalized() -> tuple[Any, Any]:
+    x = keras.Input((5,))
+    return x, layers.LayerNormalization(name="normal")(layers.Dense(6, name="before")(x))
+
+
+@staying("thrice: its channels hang together with some that stay")
+def cycle() -> tuple[Any, Any]:
+    x = keras.Input((8,))
+    shared = layers.Dense(8, name="thrice")
+    return x, shared(shared(shared(x)))
+
+
+@pytest.mark.parametrize("name", STAYING)
+def test_every_layer_whose_channels_stay_is_named_with_the_reason(name: str) -> None:
+    make, said = STAYING[name]
+    x, y = make()
+    model = keras.Model(x, layers.Dense(2)(layers.Dense(8, name="free")(y)))
+    skipped = prune(model, method="neuron", fraction=0.5).skipped
+    assert dead(model, "free").sum() == 4
+    for layer, reason in said.items():
+        assert skipped[layer].startswith(reason), skipped
+    with pytest.raises(ValueError, match="channels that can go") as error:
+        prune(keras.Model(x, layers.Dense(2)(y)), method="neuron", fraction=0.5)
+    for reason in said.values():
+        assert reason in str(error.value)
+
+
+def test_an_activation_layer_as_activation_takes_each_element_by_itself() -> None:
+    model = keras.Sequential(
+        [keras.Input((5,)), layers.Dense(6, activation=layers.LeakyReLU(0.1)), layers.Dense(2)]
+    )
+    prune(model, method="neuron", fraction=0.5)
+    assert shrink(model).layers[0].units == 3
+
+
+def test_a_frozen_base_is_named_once_for_all_its_layers() -> None:
+    base = [layers.Dense(6, name=f"base{number}", trainable=False) for number in range(7)]
+    model = keras.Sequential([keras.Input((5,)), *base, layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"is frozen: .*/base0, .*/base3 and 3 more"):
+        prune(model, method="neuron", fraction=0.5)
+
+
+GROUPS: dict[str, Callable[[], keras.Model]] = {
+    "grouped": lambda: keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(8, 3),
+            layers.Conv2D(8, 1, groups=2),
+            layers.Conv2D(8, 1),
+            layers.Flatten(),
+            layers.Dense(3),
+        ]
+    ),
+    "no bias": lambda: keras.Sequential(
+        [keras.Input((5,)), layers.Dense(6, "sigmoid"), layers.Dense(2, use_bias=False)]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_summary_tells_the_parameters_that_shrink_leaves(name: str) -> None:
+    keras.utils.set_random_seed(1)
+    model = GROUPS[name]()
+    generator = np.random.default_rng(0)
+    for layer in model.layers[:-1]:
+        if layer.weights:
+            kernel = values(layer.kernel)
+            layer.kernel.assign(kernel * (generator.random(kernel.shape[-1]) < 0.5))
+    small, summary = shrink(model), summarize(model)
+    assert small.count_params() < model.count_params()
+    assert summary.parameters_shrunk == small.count_params()
+    assert summary.flops_shrunk == summarize(small).flops

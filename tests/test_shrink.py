@@ -1,6 +1,5 @@
 """shrink() gives a smaller network with the same outputs, or says why there is none."""
 
-import warnings
 from typing import Any
 
 import keras
@@ -542,6 +541,17 @@ def test_the_dtype_of_an_output_stays_where_a_branch_is_folded_away() -> None:
     assert shrink(model).output.dtype == model.output.dtype == "float16"
 
 
+def test_paths_are_carried_over() -> None:
+    block = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(4, name="dead"), layers.Dense(6)], name="block"
+    )
+    x = keras.Input((5,))
+    model = made(x, layers.Dense(2)(block(layers.Dense(6)(x))))
+    zero(block.get_layer("dead"), [0])
+    paths = [variable.path for variable in model.weights]
+    assert [variable.path for variable in shrink(model).weights] == paths
+
+
 def test_names_and_nested_structure_are_carried_over() -> None:
     x = keras.Input((5,), name="x")
     innermost = keras.Sequential([keras.Input((4,)), layers.Dense(6, "relu", name="a")], name="s")
@@ -688,11 +698,188 @@ def test_a_layer_without_a_configuration_is_shared_and_named() -> None:
     assert small.get_layer("odd") is model.get_layer("odd")
 
 
-def test_a_loss_that_cannot_be_written_down_is_no_error() -> None:
+def mean_of_squares(y: Tensor, z: Tensor) -> Tensor:
+    return ops.mean((y - z) ** 2)
+
+
+class Counted(keras.metrics.Mean):
+    """A metric that no one has registered."""
+
+
+def test_losses_and_metrics_of_ones_own_are_carried_over() -> None:
     x = keras.Input((5,))
-    model = made(x, layers.Dense(2)(x))
-    model.compile("sgd", lambda y, z: ops.mean((y - z) ** 2))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        small = shrink(model)
-    assert small.count_params() == model.count_params()
+    model = made(x, layers.Dense(2)(layers.Dense(4, name="dead")(x)))
+    zero(model.get_layer("dead"), [0])
+    metric = keras.metrics.MeanMetricWrapper(mean_of_squares, name="own")
+    model.compile("sgd", mean_of_squares, metrics=[metric, lambda y, z: ops.mean(y - z)])
+    y = np.zeros((6, 2), "float32")
+    wanted = model.evaluate(VECTORS, y, verbose=0)
+    small = shrink(model)
+    np.testing.assert_allclose(small.evaluate(VECTORS, y, verbose=0), wanted, rtol=1e-5)
+    small.fit(VECTORS, y, verbose=0)
+    assert small.optimizer is not model.optimizer
+
+
+def test_a_metric_that_cannot_be_made_anew_leaves_the_model_uncompiled_and_says_so() -> None:
+    class Odd(keras.metrics.Mean):
+        def __init__(self, needed: int) -> None:
+            super().__init__(name="odd")
+
+    x = keras.Input((5,))
+    model = made(x, layers.Dense(2)(layers.Dense(4, name="dead")(x)))
+    zero(model.get_layer("dead"), [0])
+    model.compile("sgd", "mse", metrics=[Odd(3)])
+    with pytest.warns(UserWarning, match="shrunk, but not compiled"):
+        assert not shrink(model).compiled
+
+
+TOKENS = np.array([[1, 2, 0, 0, 0], [3, 1, 4, 2, 0], [5, 6, 7, 8, 1]])
+
+
+@pytest.mark.filterwarnings("ignore:Layer 'inner':UserWarning")
+@pytest.mark.parametrize("after", ["LSTM", "Dense"])
+def test_a_mask_that_enters_a_nested_model_is_followed(after: str) -> None:
+    z = keras.Input((5, 6))
+    pooled = layers.GlobalAveragePooling1D()
+    last = layers.LSTM(4)(z) if after == "LSTM" else pooled(layers.Dense(4)(z))
+    tokens = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(9, 6, mask_zero=True, name="words")(tokens)
+    model = made(tokens, layers.Dense(2)(keras.Model(z, last, name="inner")(x)))
+    words = model.get_layer("words").embeddings
+    words.assign(ops.convert_to_numpy(words) * [0, 0, 1, 1, 1, 1])
+    small = shrunk(model, TOKENS)
+    assert small.get_layer("words").output_dim == 4
+
+
+@pytest.mark.parametrize("unread", ["reader is dead", "no reader"])
+def test_an_output_of_a_nested_model_that_nobody_reads_keeps_a_channel(unread: str) -> None:
+    z = keras.Input((5,))
+    a = layers.Dense(6, activation="relu")(z)
+    two = keras.Model(z, [layers.Dense(4, name="side")(a), a], name="two")
+    x = keras.Input((5,))
+    side, main = two(x)
+    y = layers.Dense(2)(main)
+    if unread == "reader is dead":
+        y = layers.Add()([y, layers.Dense(2, name="dead")(side)])
+    model = made(x, y)
+    if unread == "reader is dead":
+        zero(model.get_layer("dead"))
+    small = shrunk(model, VECTORS)
+    assert small.count_params() < model.count_params()
+
+
+@pytest.mark.parametrize("dead", ["first", "second"])
+@pytest.mark.parametrize("masks", [(False, True), (True, False), (True, True)])
+def test_a_dead_branch_stays_where_masks_meet(masks: tuple[bool, bool], dead: str) -> None:
+    tokens = [keras.Input((5,), dtype="int32") for _ in range(2)]
+    names = ("first", "second")
+    embedded = [
+        layers.Embedding(9, 4, mask_zero=mask, name=name)(x)
+        for mask, name, x in zip(masks, names, tokens, strict=True)
+    ]
+    x = layers.GlobalAveragePooling1D()(layers.Add()(embedded))
+    model = made(tokens, layers.Dense(2)(x))
+    embeddings = model.get_layer(dead).embeddings
+    embeddings.assign(np.zeros(embeddings.shape))
+    other = TOKENS[:, ::-1].copy()
+    shrunk(model, [TOKENS, other])
+
+
+def test_what_normalizes_by_the_batch_at_all_times_does_so_after() -> None:
+    x = keras.Input((5,))
+    y = layers.BatchNormalization()(layers.Dense(6, name="dead")(x), training=True)
+    model = made(x, layers.Dense(3)(y))
+    zero(model.get_layer("dead"), [0, 1], bias=2.0)
+    small = shrink(model)
+    assert small.get_layer("dead").units == 4
+    assert_close(ops.convert_to_numpy(small(VECTORS)), ops.convert_to_numpy(model(VECTORS)))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("kind", ["Dropout", "GaussianNoise"])
+@pytest.mark.parametrize("constant", [0.0, 5.0])
+def test_a_constant_under_noise_that_is_always_on_is_none(
+    constant: float, kind: str, nested: bool
+) -> None:
+    x = keras.Input((5,))
+    noise = getattr(layers, kind)(0.5)
+    if nested:
+        z = keras.Input((6,))
+        y = keras.Model(z, noise(z))(layers.Dense(6, name="dead")(x), training=True)
+    else:
+        y = noise(layers.Dense(6, name="dead")(x), training=True)
+    model = made(x, layers.Dense(3)(y))
+    zero(model.get_layer("dead"), [0, 1], bias=constant)
+    goes = constant == 0 and kind == "Dropout"
+    assert shrink(model).get_layer("dead").units == (4 if goes else 6)
+
+
+def test_dropout_of_whole_channels_still_trains() -> None:
+    x = keras.Input((4, 5))
+    y = layers.Dropout(0.5, noise_shape=(None, 1, 6))(layers.Dense(6, name="dead")(x))
+    model = made(x, layers.Dense(3)(y))
+    zero(model.get_layer("dead"), [0, 1], bias=0.0)
+    small = shrunk(model, ROWS)
+    small(ROWS, training=True)
+    assert [layer.noise_shape for layer in small.layers if hasattr(layer, "noise_shape")] == [
+        (None, 1, 4)
+    ]
+
+
+def test_a_nested_model_may_be_given_a_constant() -> None:
+    a, b = keras.Input((8,)), keras.Input((8,))
+    inner = keras.Model([a, b], layers.Dense(6)(layers.Add()([a, b])), name="inner")
+    x = keras.Input((5,))
+    y = inner([layers.Dense(8, "relu", name="dead")(x), ops.ones((1, 8))])
+    model = made(x, layers.Dense(2)(y))
+    zero(model.get_layer("dead"), [0, 1], bias=0.0)
+    shrunk(model, VECTORS)
+
+
+def test_a_frozen_layer_inside_a_layer_stays_frozen() -> None:
+    x = keras.Input((4, 5))
+    attention = layers.MultiHeadAttention(2, 3)
+    model = made(x, layers.Dense(2, name="last")(attention(layers.Dense(6, name="dead")(x), x)))
+    attention._query_dense.trainable = False
+    zero(model.get_layer("dead"), [0])
+    small = shrunk(model, ROWS)
+    assert len(small.trainable_weights) == len(model.trainable_weights)
+
+
+class Stack(keras.Sequential):
+    """A Sequential of one's own."""
+
+    def train_step(self, *args: Any) -> Any:
+        return super().train_step(*args)
+
+
+class Sized(keras.Sequential):
+    """One that is not made from its layers alone."""
+
+    def __init__(self, stack: list[Any], size: int = 3, **kwargs: Any) -> None:
+        super().__init__(stack, **kwargs)
+        self.size = size
+
+
+def test_a_sequential_class_of_ones_own_stays_and_says_what_it_lost() -> None:
+    stack = [keras.Input((5,)), layers.Dense(6, name="dead"), layers.Dense(2)]
+    model = Stack(stack)
+    zero(model.get_layer("dead"), [0, 1], bias=0.0)
+    assert type(shrunk(model, VECTORS)) is Stack
+    other = Sized([keras.Input((5,)), layers.Dense(6, name="dead"), layers.Dense(2)])
+    zero(other.get_layer("dead"), [0, 1], bias=0.0)
+    with pytest.warns(UserWarning, match="Sized cannot be made from layers"):
+        small = shrink(other)
+    assert type(small) is keras.Sequential
+
+
+def test_means_and_moves_by_operations_are_followed() -> None:
+    x = keras.Input((6, 6, 3))
+    y = layers.Conv2D(8, 3, name="dead", activation=layers.LeakyReLU(0.1))(x)
+    gate = layers.Dense(8, "sigmoid")(ops.mean(y, axis=[1, 2], keepdims=True))
+    y = ops.multiply(y, gate)
+    y = ops.squeeze(ops.expand_dims(ops.transpose(y, [0, 2, 1, 3]), 1), 1)
+    model = made(x, layers.Dense(2)(ops.max(y, axis=(1, -2))))
+    zero(model.get_layer("dead"), [0, 1, 2], bias=0.0)
+    images = np.random.default_rng(3).normal(size=(4, 6, 6, 3)).astype("float32")
+    assert shrunk(model, images).get_layer("dead").filters == 5

@@ -124,6 +124,8 @@ def export_tflite(
     True
     """
     _require_valid(model, tolerance)
+    if not isinstance(shrink, bool):
+        raise invalid_argument("shrink", "True or False", shrink)
     check_export(path, quantize, optimize_for=optimize_for)
     if target not in TARGETS:
         raise invalid_argument("target", one_of(TARGETS), target)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from keras_l0.models import check_finite
 from keras_l0.pruning.callbacks import Prune
 from keras_l0.pruning.neurons import NeuronGoal, Neurons
+from keras_l0.text import by_reason
 
 
 class NeuronPrune(Prune):
@@ -82,12 +83,16 @@ class NeuronPrune(Prune):
         check_finite(self.model)
         self._found = Neurons(self.model, self._targets)
         self._found.choose(self.asked)
-        for path, reason in self._found.left_alone.items():
-            self._tell(f"{path} keeps its channels: {reason}.")
+        for line in by_reason(self._found.left_alone):
+            self._tell(f"channels stay, {line}.")
 
     def _prune(self, share: float) -> None:
         check_finite(self.model)
         self._found.zero(self._found.choose(self.asked, share))
+
+    def _finish(self) -> None:
+        super()._finish()
+        self._tell("keras_l0.shrink(model) takes the pruned channels out.")
 
     def _missing(self) -> int:
         return self._found.missing(self._found.choose(self.asked))

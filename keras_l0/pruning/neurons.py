@@ -14,6 +14,7 @@ from keras_l0.pruning.targets import Targets
 from keras_l0.structure.dead import Facts
 from keras_l0.structure.flops import Uses, uses_of_weights
 from keras_l0.structure.graph import Graph, Group, values_of
+from keras_l0.text import by_reason
 
 Gone = NDArray[np.bool_]
 Score = Callable[[Graph, Callable[[Any], NDArray[Any]]], NDArray[np.float64]]
@@ -64,7 +65,7 @@ class NeuronGoal:
                 "fraction",
                 "just one of `fraction` and `flops`",
                 self.fraction,
-                f"`flops` is {self.flops!r}",
+                f"`flops` is {self.flops!r}: the share of channels to take, or of multiply-adds",
             )
         for name in ("fraction", "flops"):
             value = getattr(self, name)
@@ -105,12 +106,11 @@ class Neurons:
         self.groups = [group for group in self.graph.groups if self._chosen(group, live)]
         self.groups = self._removable()
         if not self.groups:
-            reasons = "; ".join(f"{path}: {why}" for path, why in self.left_alone.items())
             raise invalid_argument(
                 "model",
                 "a model with channels that can go",
                 model.name,
-                reasons or "Those of its outputs stay",
+                "; ".join(by_reason(self.left_alone)) or "Those of its outputs stay",
             )
         self._uses: Uses | None = None
 
@@ -118,8 +118,9 @@ class Neurons:
         strange = [slot.variable for slot in group.slots if id(slot.variable) not in live]
         if not strange:
             return True
-        reason = f"{strange[0].path} is frozen, or not among the weights to be pruned"
-        return self._leave(group, reason)
+        if all(variable.trainable for variable in strange):
+            return self._leave(group, "not all that makes its channels is to be pruned")
+        return self._leave(group, "some of what makes its channels is frozen")
 
     def _leave(self, group: Group, reason: str) -> bool:
         for slot in group.slots:
@@ -223,7 +224,7 @@ class Neurons:
                 "flops",
                 f"at most {reached:.4f}, the largest reachable",
                 share,
-                "What is left alone stays, as does one channel of each layer",
+                "What is left alone stays, and `minimum` and `round_to` in each layer",
             )
         low, high = 0.0, 1.0
         for _ in range(30):  # to a billionth: finer than any layer is wide

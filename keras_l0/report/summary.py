@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,8 @@ from keras_l0.models import check_finite
 from keras_l0.pruning.measure import ratio
 from keras_l0.pruning.targets import Weight, find_targets
 from keras_l0.report.summary_text import as_text
-from keras_l0.structure.dead import find_cut
 from keras_l0.structure.flops import uses_of_weights
-from keras_l0.structure.graph import Graph, values_of
+from keras_l0.structure.shrink import last_cut
 
 
 def summarize(model: keras.Model) -> "Summary":
@@ -51,14 +51,15 @@ def summarize(model: keras.Model) -> "Summary":
     prunable = {id(weight.variable) for weight in chosen}
     others = [variable for variable in model.weights if id(variable) not in prunable]
     uses = uses_of_weights(model) or {}
-    sizes = _sizes_after_shrink(model)
+    small = _shrunk(model)
+    sizes = None if small is None else {v.path: math.prod(v.shape) for v in small.weights}
     return Summary(
         name=model.name,
         weights=tuple(_summarize_weight(weight, uses, sizes) for weight in chosen),
         parameters=model.count_params(),
         bytes_other=sum(math.prod(v.shape) * _bits(v) // 8 for v in others),
         skipped=dict(targets.skipped),
-        parameters_shrunk=None if sizes is None else sum(sizes[id(v)] for v in model.weights),
+        parameters_shrunk=None if small is None else small.count_params(),
     )
 
 
@@ -276,11 +277,13 @@ class Summary:
         return as_text(self)
 
 
-def _sizes_after_shrink(model: keras.Model) -> dict[int, int] | None:
-    """The size of each variable, by its id; ``None`` for a model that cannot be shrunk."""
+def _shrunk(model: keras.Model) -> keras.Model | None:
+    """The model that ``shrink`` makes; ``None`` for one that cannot be shrunk."""
     try:
         check_finite(model)
-        return find_cut(Graph(model), values_of).sizes()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are about the new model, which is not kept
+            return last_cut(model).graph.model
     except ValueError:
         return None
 
@@ -291,7 +294,7 @@ def _total(figures: Iterable[int | None]) -> int | None:
 
 
 def _summarize_weight(
-    weight: Weight, uses: Mapping[int, int], sizes: Mapping[int, int] | None
+    weight: Weight, uses: Mapping[int, int], sizes: Mapping[str, int] | None
 ) -> WeightSummary:
     values = weight.values()
     return WeightSummary(
@@ -303,7 +306,7 @@ def _summarize_weight(
         zeros=values.size - int(np.count_nonzero(values)),
         frozen=weight.frozen,
         uses=uses.get(id(weight.variable)),
-        weights_shrunk=None if sizes is None else sizes[id(weight.variable)],
+        weights_shrunk=None if sizes is None else sizes.get(weight.path, 0),
     )
 
 

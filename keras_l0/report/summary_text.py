@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich import box, filesize
 from rich.table import Table
 
-from keras_l0.text import plain
+from keras_l0.text import by_reason, plain
 
 if TYPE_CHECKING:
     from keras_l0.report.summary import Summary
@@ -14,18 +14,9 @@ if TYPE_CHECKING:
 
 def as_text(summary: "Summary") -> str:
     """A table of the weights, the totals, and what there is nothing to prune in."""
-    reasons: dict[str, list[str]] = {}
-    for layer, reason in summary.skipped.items():
-        reasons.setdefault(reason, []).append(layer)
-    lines = [f"  {reason}: {_some(layers)}" for reason, layers in reasons.items()]
+    lines = [f"  {line}" for line in by_reason(summary.skipped)]
     rest = ["Nothing to prune in:", *lines] if lines else []
     return plain(_weight_table(summary), _totals_table(summary), *rest)
-
-
-def _some(names: list[str], most: int = 4) -> str:
-    """Names in a line, cut short where they are many; ``to_dict`` has them all."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _count(figure: int | None) -> str:

@@ -36,13 +36,15 @@ class Call:
     """One use of an operation: what goes in, and what comes out once its rule has said so.
 
     ``others`` are outputs beside the first, whose channels stay. ``read`` are the channels that
-    its filters read, by position, if it has filters.
+    its filters read, by position, if it has filters. ``trains`` says that it computes as in
+    training, at inference too.
     """
 
     node: Any
     inputs: list[Value]
     shape: tuple[int | None, ...]
     rule: Any
+    trains: bool = False
     output: Value = field(default_factory=lambda: Value(()))
     others: list[Value] = field(default_factory=list)
     read: Ids | None = None

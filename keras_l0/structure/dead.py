@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,7 +32,7 @@ class Facts:
     def __init__(self, graph: Graph, w: Weights) -> None:
         self.graph = graph
         self.known: dict[int, Known] = {}
-        self._live: set[int] = {id(value) for value in graph.inputs}
+        self._live: set[int] = {id(value) for value in (*graph.inputs, *graph.constants)}
         self.first_constant: dict[int, Call] = {}
         for call in graph.calls:
             found = [self.of(value) for value in call.inputs]
@@ -129,19 +128,6 @@ class Cut:
         outputs = {id(value) for call in self.graph.calls for value in call.outputs}
         return bool(self.gone.any()) or bool(self.spared) or not outputs <= self.needed
 
-    def sizes(self) -> dict[int, int]:
-        """The size of each variable that is left, by its id; 0 where its layer is gone.
-
-        A bias that takes up constants where there was none comes on top.
-        """
-        sizes = self.graph.parameters(self.gone)
-        calls = [call for call in self.graph.calls if isinstance(call.op, keras.Layer)]
-        used = {id(call.op) for call in calls if call.outputs_in(self.needed)}
-        for call in calls:
-            if id(call.op) not in used:
-                sizes.update((id(variable), 0) for variable in call.op.variables)
-        return sizes
-
     def kept(self, value: Value) -> NDArray[np.bool_]:
         """Which of a tensor's channels stay, by position."""
         return ~self.gone[self.graph.classes_of(value)]
@@ -154,13 +140,14 @@ def find_cut(graph: Graph, w: Weights) -> Cut:
         ValueError: if an output depends on no input.
     """
     facts = Facts(graph, w)
-    for value in graph.outputs:
+    for place, value in enumerate(graph.outputs):
         if not facts.is_live(value):
             layer = facts.first_constant[id(value)].op.name
+            which = f"output {place} of {len(graph.outputs)}, which is the same for any input"
             raise invalid_argument(
                 "model",
                 "outputs that depend on the inputs",
-                f"one that is the same for any input, since the layer {layer} gives constants only",
+                f"{which}, since the layer {layer} gives constants only",
                 "Prune less",
             )
     needed = {id(value) for call in graph.calls for value in call.outputs}
@@ -202,6 +189,11 @@ def _empty(graph: Graph, gone: Gone, needed: set[int], spared: dict[int, set[int
                     continue
                 if gone[graph.classes_of(value)].all():
                     return value
+    for nested in graph.nested:
+        if any(id(value) in needed for value in nested.outputs):
+            for value in nested.outputs:
+                if value.axis is not None and gone[graph.classes_of(value)].all():
+                    return value
     return None
 
 
@@ -209,6 +201,8 @@ def _spared(graph: Graph, facts: Facts, gone: Gone) -> dict[int, set[int]]:
     """Operands that calls do without: those that are constant, or have no channel left."""
     by_node: dict[int, list[set[int]]] = {}
     outputs = {id(value) for value in graph.outputs}
+    if graph.has_masks:  # a sum of fewer operands would have another mask
+        return {}
     for call in graph.calls:
         places: set[int] = set()
         kept = [~gone[graph.classes_of(value)] for value in call.inputs]
@@ -258,5 +252,6 @@ def _needed(graph: Graph, spared: dict[int, set[int]]) -> set[int]:
                 needed |= {id(value) for value in call.outputs}
         for nested in graph.nested:
             if any(id(value) in needed for value in nested.outputs):
-                needed |= {id(value) for value in (*nested.inputs, *nested.outputs)}
+                tensors = (*nested.inputs, *nested.others, *nested.outputs)
+                needed |= {id(value) for value in tensors}
     return needed

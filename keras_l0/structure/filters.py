@@ -77,6 +77,7 @@ class Filtering(Rule):
         if call.op.bias is not None:
             book.attach(call.op.bias, 0, ids, "shifts")
         if not is_elementwise(call.op.activation):
+            book.leave(call, "its activation is not known to take each element by itself")
             book.tie(ids, LOCKED)
         return Value(call.shape, self.axis(call, call.shape), ids)
 

@@ -19,11 +19,12 @@ from keras_l0.structure.table import is_sized, rule_of
 
 @dataclass(frozen=True)
 class Nested:
-    """A call of a model inside the model."""
+    """A call of a model inside the model; ``others`` are its further tensors, such as a mask."""
 
     node: Any
     inputs: list[Value]
     outputs: list[Value]
+    others: list[Value]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Graph:
         nested: the uses of models inside.
         inputs: the model's input tensors.
         outputs: its output tensors.
+        constants: tensors that are given to a model inside, and computed from nothing.
+        has_masks: whether a tensor has a mask.
         classes: for each id of a channel the number of its class; 0 may not go.
         slots: the axes of variables that go with channels.
         left_alone: paths of layers whose channels stay, with the reason.
@@ -57,34 +60,53 @@ class Graph:
         self.calls: list[Call] = []
         self.nested: list[Nested] = []
         self._book = Book()
+        self.constants: list[Value] = []
+        self.has_masks = False
         self._entered: dict[int, list[Value]] = {}
         self._used: dict[int, Value] = {}
         main = functional(model)
         self.inputs = [Value(tuple(tensor.shape)) for tensor in main.inputs]
         self.outputs = self._walk(main, self.inputs)
+        self.slots = list(self._book.slots.values())
+        self.left_alone = self._reasons(self._book.classes())
         for value in self.outputs:
             self._book.lock(value)
-        self.left_alone = {
+        self.classes = self._book.classes()
+        self.count = int(self.classes.max(initial=0)) + 1
+
+    def _reasons(self, classes: Ids) -> dict[str, str]:
+        """Why layers keep their channels, but for those whose channels are outputs."""
+        found = {
             getattr(call.op, "path", "") or call.op.name: f"{type(call.op).__name__}: {why}"
             for call, why in self._book.left
             if call.output not in self.outputs
         }
-        self.classes = self._book.classes()
-        self.slots = list(self._book.slots.values())
-        self.count = int(self.classes.max(initial=0)) + 1
+        for slot in self.slots:
+            if slot.role == "makes" and (classes[slot.ids] == LOCKED).all():
+                layer = slot.variable.path.rpartition("/")[0]
+                found.setdefault(layer, "its channels hang together with some that stay")
+        return found
 
-    def _walk(self, model: Any, inputs: list[Value]) -> list[Value]:
+    def _walk(self, model: Any, inputs: list[Value], trains: bool | None = None) -> list[Value]:
         """Takes down the calls of a functional on these values; gives its outputs."""
         values = {id(tensor): value for tensor, value in zip(model.inputs, inputs, strict=True)}
         for node in nodes_of(model):
             given = [values[id(tensor)] for tensor in node.arguments.keras_tensors]
+            tensors = (*node.arguments.keras_tensors, *node.outputs)
+            self.has_masks |= any(
+                getattr(tensor, "_keras_mask", None) is not None for tensor in tensors
+            )
+            training = _training(node) if trains is None else trains
             if has_graph(node.operation):
                 inner = functional(node.operation)
-                given = self._entering(inner, node, given)
-                outputs = self._walk(inner, given)
-                self.nested.append(Nested(node, given, outputs))
+                entering = self._entering(inner, node, given)
+                others = [value for value in given if value not in entering]
+                for value in others:
+                    self._book.lock(value)
+                outputs = self._walk(inner, entering, training)
+                self.nested.append(Nested(node, entering, outputs, others))
             else:
-                outputs = self._call(node, given)
+                outputs = self._call(node, given, training)
             for tensor, value in zip(node.outputs, outputs, strict=True):
                 values[id(tensor)] = value
         return [values[id(tensor)] for tensor in model.outputs]
@@ -102,7 +124,11 @@ class Graph:
             names = own if isinstance(own, dict) else [t.name for t in keras.tree.flatten(own)]
             structure = {name: structure[name] for name in names}
             structure = structure if isinstance(own, dict) else list(structure.values())
-        ordered = [by_tensor[id(tensor)] for tensor in keras.tree.flatten(structure)]
+        ordered = []
+        for tensor in keras.tree.flatten(structure):
+            if id(tensor) not in by_tensor:
+                self.constants.append(Value(tuple(tensor.shape)))
+            ordered.append(by_tensor.get(id(tensor)) or self.constants[-1])
         first = self._entered.setdefault(id(inner), ordered)
         for value, earlier in zip(ordered, first, strict=True):
             if value.axis == earlier.axis:
@@ -112,9 +138,9 @@ class Graph:
                 self._book.lock(earlier)
         return ordered
 
-    def _call(self, node: Any, inputs: list[Value]) -> list[Value]:
+    def _call(self, node: Any, inputs: list[Value], trains: bool | None) -> list[Value]:
         first, *rest = node.outputs
-        call = Call(node, inputs, tuple(first.shape), rule_of(node.operation))
+        call = Call(node, inputs, tuple(first.shape), rule_of(node.operation), bool(trains))
         try:
             call.output = call.rule.tie(call, self._book)
         except (TypeError, ValueError, AttributeError, LookupError):  # arguments as no rule knows
@@ -132,6 +158,7 @@ class Graph:
             if call.output.axis == earlier.axis and len(call.output.ids) == len(earlier.ids):
                 self._book.tie(call.output.ids, earlier.ids)
             else:
+                self._book.leave(call, "it is used again for channels of another kind")
                 self._book.lock(call.output)
                 self._book.lock(earlier)
 
@@ -176,6 +203,14 @@ class Graph:
             left = int(np.count_nonzero(~gone[self.classes[slot.ids]]))
             sizes[id(slot.variable)][slot.axis] = left
         return {key: int(np.prod(shape)) for key, shape in sizes.items()}
+
+
+def _training(node: Any) -> bool | None:
+    """Whether a call is told to train, always or at times; ``None`` if it is not told."""
+    args, kwargs = node.arguments.args, node.arguments.kwargs
+    flags = [kwargs.get("training"), *(arg for arg in args[1:] if isinstance(arg, bool))]
+    told = [flag for flag in flags if flag is not None]
+    return told[0] is not False if told else None
 
 
 def has_graph(op: Any) -> bool:

@@ -22,6 +22,7 @@ class RecurrentRule(Rule):
             book.lock(state)
         call.read = book.along(call, x, len(x.shape) - 1)
         book.attach(call.op.cell.kernel, 0, call.read)
+        book.leave(call, self.why)
         return Value(call.shape)
 
     def filters(self, op: Any, w: Weights) -> Filters:
@@ -54,7 +55,10 @@ class EmbeddingRule(Rule):
 
 
 class NormalizationRule(Same):
-    """``BatchNormalization``: γ · (x − μ) / √(σ² + ε) + β, at inference, for each channel."""
+    """``BatchNormalization``: γ · (x − μ) / √(σ² + ε) + β, at inference, for each channel.
+
+    In training μ is a constant's own value.
+    """
 
     def tie(self, call: Call, book: Book) -> Value:
         (x,) = call.inputs
@@ -72,6 +76,7 @@ class NormalizationRule(Same):
         mean, variance = w(op.moving_mean), w(op.moving_variance)
         gamma = w(op.gamma) if op.scale else np.ones(mean.shape)
         beta = w(op.beta) if op.center else np.zeros(mean.shape)
+        mean = x.value if call.trains else mean
         value = gamma * ((x.value - mean) / np.sqrt(variance + op.epsilon)) + beta
         return Known(x.constant | (gamma == 0), np.where(gamma == 0, beta, value))
 

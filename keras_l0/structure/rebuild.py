@@ -1,5 +1,6 @@
 """A new network without the channels that were cut out."""
 
+import contextlib
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -8,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers, ops
-from keras.src.models import Sequential
+from keras.src.models import Functional, Sequential
 from numpy.typing import NDArray
 
 from keras_l0.structure.channels import Call, Slot, Value
@@ -57,8 +58,9 @@ class Rebuilder:
         for old, new in pairs:
             if old is not new and not has_graph(old):
                 self._fill(old, new)
-                if new.trainable != old.trainable:  # a model's flag has set that of its layers
-                    new.trainable = old.trainable
+                for one, other in zip(old._flatten_layers(), new._flatten_layers(), strict=False):
+                    if other.trainable != one.trainable:  # a model's flag set that of its layers
+                        other.trainable = one.trainable
         return made
 
     def _fill(self, old: keras.Layer, new: keras.Layer) -> None:
@@ -110,22 +112,31 @@ class Rebuilder:
             elif id(node) in self._calls:
                 self._record(node, self._call(self._calls[id(node)], tensors), tensors)
         if isinstance(model, Sequential) and not self.gathered:
-            made = Sequential(name=model.name)
+            made = self._new(model, Sequential)
             made.add(keras.tree.flatten(inputs)[0]._keras_history.operation)
             for layer in model.layers:
                 made.add(self._made[id(layer)][1])
             return made
         outputs = keras.tree.map_structure(lambda t: tensors[id(t)], old._outputs_struct)
-        kind = keras.Model if isinstance(model, Sequential) else type(model)
+        if isinstance(model, Sequential):
+            return keras.Model(inputs, outputs, name=model.name)
+        return self._new(model, keras.Model, inputs, outputs)
+
+    @staticmethod
+    def _new(model: keras.Model, plain: type, *args: Any) -> Any:
+        """A model of the same class, made from its inputs and outputs or its layers alone."""
+        kind = type(model)
+        if kind in (plain, Functional) or "__init__" not in vars(kind):
+            return kind(*args, name=model.name)
+        how = "inputs and outputs" if args else "layers"
         try:
-            made = kind(inputs, outputs, name=model.name)
+            made = kind(*args, name=model.name)
         except TypeError:
-            warnings.warn(
-                f"{type(model).__name__} cannot be made from inputs and outputs: the shrunk model "
-                f"{model.name} is a keras.Model.",
-                stacklevel=2,
-            )
-            made = keras.Model(inputs, outputs, name=model.name)
+            text = f"{kind.__name__} cannot be made from {how}: the shrunk model {model.name} is a"
+            warnings.warn(f"{text} keras.{plain.__name__}.", stacklevel=2)
+            return plain(*args, name=model.name)
+        text = f"the shrunk model {model.name} is a {kind.__name__} made from its {how}"
+        warnings.warn(f"{text}: all else has its default.", stacklevel=2)
         return made
 
     def _input(self, tensor: Any, value: Value) -> Any:
@@ -152,7 +163,10 @@ class Rebuilder:
         if kept is not None:
             (tensor,) = call.node.arguments.keras_tensors
             tensors = {**tensors, id(tensor): ops.take(tensors[id(tensor)], kept, axis=-1)}
-        return self._run(op, call.node, tensors)
+        with contextlib.ExitStack() as stack:  # so that it is built where the old one was
+            for name in (getattr(call.op, "path", None) or "").split("/")[:-1]:
+                stack.enter_context(keras.name_scope(name))
+            return self._run(op, call.node, tensors)
 
     def _merge(self, call: Call, spared: set[int], tensors: dict[int, Any]) -> Any:
         """The call without some of its operands; what they were is an offset or a factor."""

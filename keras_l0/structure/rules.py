@@ -31,7 +31,8 @@ class Rule:
 
     def tie(self, call: Call, book: Book) -> Value:
         """The output, its channels tied to those of the inputs."""
-        if any(value.axis is not None for value in call.inputs):
+        makes = isinstance(call.op, keras.Layer) and call.op.trainable_variables
+        if makes or any(value.axis is not None for value in call.inputs):
             book.leave(call, self.why)
         for value in call.inputs:
             book.lock(value)
@@ -65,6 +66,41 @@ class Same(Rule):
 
     def known(self, call: Call, found: Sequence[Known], w: Weights) -> Known:
         return found[0]
+
+
+class Dropping(Same):
+    """Dropout: what is zero stays zero, and in training nothing else is a constant."""
+
+    def known(self, call: Call, found: Sequence[Known], w: Weights) -> Known:
+        return Known(found[0].zero, found[0].value) if call.trains else found[0]
+
+    def config(self, call: Call, kept: NDArray[np.bool_]) -> dict[str, Any]:
+        sizes = list(getattr(call.op, "noise_shape", None) or [])
+        assert call.output.axis is not None, "what has channels to go has an axis"
+        if not sizes or sizes[call.output.axis] in (None, 1):
+            return {}
+        sizes[call.output.axis] = int(np.count_nonzero(kept))
+        return {"noise_shape": tuple(sizes)}
+
+
+class Noisy(Same):
+    """Noise: in training nothing is a constant."""
+
+    def known(self, call: Call, found: Sequence[Known], w: Weights) -> Known:
+        return unknown(len(call.output.ids)) if call.trains else found[0]
+
+
+class Reducing(Same):
+    """The mean, the largest or the smallest along axes that are not the channels'."""
+
+    def tie(self, call: Call, book: Book) -> Value:
+        (x,) = call.inputs
+        axes = range(len(x.shape)) if call.op.axis is None else np.ravel(call.op.axis)
+        reduced = {int(axis) % len(x.shape) for axis in axes}
+        if x.axis is None or x.axis in reduced:
+            return Rule().tie(call, book)
+        before = 0 if call.op.keepdims else sum(axis < x.axis for axis in reduced)
+        return x.like(call.shape, x.axis - before)
 
 
 class Spatial(Same):
@@ -248,6 +284,8 @@ def channel_axis(op: Any, rank: int) -> int:
 
 def is_elementwise(activation: Any) -> bool:
     """Whether it is one of Keras' functions that take each element by itself."""
+    if type(activation) in (layers.ReLU, layers.LeakyReLU, layers.ELU):
+        return True
     name = getattr(activation, "__name__", "")
     return name in _ELEMENTWISE and activation is getattr(keras.activations, name)
 

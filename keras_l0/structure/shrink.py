@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -56,7 +57,10 @@ def shrink(model: keras.Model) -> keras.Model:
     check_built(model)
     check_finite(model)
     cut = last_cut(model)
-    return rebuilt(cut) if cut.graph.model is model else cut.graph.model
+    small = rebuilt(cut) if cut.graph.model is model else cut.graph.model
+    if model.compiled:
+        _compile(model, small)
+    return small
 
 
 def last_cut(model: keras.Model) -> Cut:
@@ -67,23 +71,44 @@ def last_cut(model: keras.Model) -> Cut:
     cut = find_cut(Graph(model), values_of)
     # What layers that are gone tied together, or groups of a convolution, may go then too.
     while cut.removes_anything():
-        cut = find_cut(Graph(rebuilt(cut)), values_of)
+        before = cut
+        cut = find_cut(Graph(rebuilt(before)), values_of)
+        if _size(cut.graph) >= _size(before.graph):
+            break
     return cut
 
 
+def _size(graph: Graph) -> tuple[int, int]:
+    return graph.model.count_params(), len(graph.calls)
+
+
 def rebuilt(cut: Cut, gathered: Mapping[int, NDArray[np.intp]] | None = None) -> keras.Model:
-    """The model without what is cut out, compiled as the old one is."""
-    old = cut.graph.model
-    new = Rebuilder(cut, dict(gathered or {})).model()
-    if old.compiled:
-        _compile(old, new)
-    return new
+    """The model without what is cut out, not compiled."""
+    return Rebuilder(cut, dict(gathered or {})).model()
 
 
 def _compile(old: keras.Model, new: keras.Model) -> None:
     try:
-        new.compile_from_config(old.get_compile_config())
-    except (TypeError, ValueError) as error:  # a loss or metric that Keras cannot write down
+        # What it was compiled with, as Keras has noted it: functions need no name then.
+        noted = dict(old._compile_config.config)
+        own = {one.__name__: one for one in map(_function, keras.tree.flatten(noted)) if one}
+        with keras.saving.custom_object_scope(own):
+            new.compile(**keras.tree.map_structure(_anew, noted))
+        new.optimizer.build(new.trainable_variables)
+    except (AttributeError, TypeError, ValueError) as error:
         warnings.warn(
-            f"The model is shrunk, but not compiled: {error} Call compile() on it.", stacklevel=4
+            f"The model is shrunk, but not compiled: {error} Call compile() on it.", stacklevel=3
         )
+
+
+def _function(given: Any) -> Any:
+    """The function that a loss or metric is made of."""
+    found = getattr(given, "_fn", None) or getattr(given, "fn", None)
+    return found if hasattr(found, "__name__") else None
+
+
+def _anew(given: Any) -> Any:
+    """A loss, metric or optimizer of the same configuration; all else as it is."""
+    if isinstance(given, keras.Loss | keras.Metric | keras.optimizers.Optimizer):
+        return type(given).from_config(given.get_config())
+    return given

@@ -24,12 +24,15 @@ from keras_l0.structure.rules import (
     Activation,
     Averaging,
     Concatenating,
+    Dropping,
     Elementwise,
     Merging,
     Mixing,
     Moving,
     Multiplying,
+    Noisy,
     Padding,
+    Reducing,
     Rule,
     Same,
     Scaling,
@@ -52,10 +55,9 @@ def _rules() -> dict[str, Rule]:
         PReLURule(): "PReLU",
         Activation(): "Activation",
         Elementwise(): "ReLU LeakyReLU ELU Identity",
-        Same(): (
-            "Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D GaussianDropout "
-            "GaussianNoise AlphaDropout ActivityRegularization"
-        ),
+        Same(): "ActivityRegularization",
+        Dropping(): ("Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D GaussianDropout"),
+        Noisy(): "GaussianNoise AlphaDropout",
         Spatial(): (
             "MaxPooling1D MaxPooling2D MaxPooling3D "
             "AveragePooling1D AveragePooling2D AveragePooling3D "
@@ -90,6 +92,8 @@ _OPERATIONS: dict[str, Rule] = {
     "Maximum": Merging(np.maximum),
     "Minimum": Merging(np.minimum),
     "Concatenate": Concatenating(),
+    **dict.fromkeys("Transpose ExpandDims Squeeze".split(), Moving()),
+    **dict.fromkeys("Mean Max Min".split(), Reducing()),
     **dict.fromkeys(
         (
             "Relu Relu6 LeakyRelu Elu Selu Celu Gelu Silu Sigmoid HardSigmoid HardSilu Tanh "
