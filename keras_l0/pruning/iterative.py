@@ -112,6 +112,7 @@ class IterativePrune(KeepZeros):
         self.every, self.score = every, score
         self.path = None if path is None else Path(path)
         self.kept: State | None = None
+        self._due = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Prunes, if the bound held at the last look."""
