@@ -136,7 +136,7 @@ class RedundancyPenalty(keras.regularizers.Regularizer):
 def _differences(w: Any, axis: int) -> Any:
     """|∂w| along an axis, 0 at its last place."""
     count = w.shape[axis]
-    ahead = ops.take(w, list(range(1, count)) + [count - 1], axis=axis)
+    ahead = ops.take(w, [*range(1, count), count - 1], axis=axis)
     return ops.abs(ahead - w)
 
 

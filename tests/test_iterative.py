@@ -11,7 +11,7 @@ import pytest
 from keras import layers
 from strategies import assert_same_bits, invalid, numpy_weights
 
-from keras_l0 import IterativePrune, L2L0, RelevanceDecay
+from keras_l0 import L2L0, IterativePrune, RelevanceDecay
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(32, 10)).astype("float32")
@@ -102,7 +102,7 @@ def test_a_metric_that_is_not_in_the_logs_is_an_error_that_lists_those_that_are(
         net().fit(X, Y, callbacks=[IterativePrune("val_loss", 0.5)], **FIT)
 
 
-class Killed(RuntimeError):
+class KilledError(RuntimeError):
     """The end of a process."""
 
 
@@ -115,7 +115,7 @@ class Kill(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if epoch == self.at:
-            raise Killed
+            raise KilledError
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 4, 5])
@@ -136,7 +136,7 @@ def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(at: int, tmp_
         model.fit(X, Y, epochs=6, callbacks=callbacks, **FIT)
         return model
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         start(Kill(at))
     assert_same_bits(numpy_weights(start()), numpy_weights(wanted))
 
@@ -153,7 +153,7 @@ def test_a_second_fit_goes_on_from_what_held() -> None:
 def test_a_fit_broken_off_can_be_restored() -> None:
     model, callback = net(), IterativePrune("val_score", 0.8, fraction=0.5, mode="max")
     says = Says([0.9, 0.9, 0.9])
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         model.fit(X, Y, epochs=3, callbacks=[says, callback, Kill(2)], **FIT)
     callback.restore()
     assert_same_bits(numpy_weights(model), says.weights[1])
