@@ -36,9 +36,13 @@ KINDS = ("whole", *PRUNED, "narrower")
 
 def mobilenet(width: float) -> keras.Model:
     """MobileNetV2 for images of 32×32."""
-    return keras.applications.MobileNetV2(
+    model = keras.applications.MobileNetV2(
         input_shape=(32, 32, 3), alpha=width, weights=None, classes=10
     )
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.9  # its .999 is for longer runs: here it leaves moments of the start
+    return model
 
 
 def multiply_adds(model: keras.Model) -> int:
