@@ -133,8 +133,14 @@ def one_step(optimizer: Any, grads: list[NDArray[Any]]) -> NDArray[Any]:
     """What a kernel of 1, 2, 3 is after the optimizer was given these gradients."""
     variable = keras.Variable(np.array([[1.0, 2.0, 3.0]], "float32"), name="kernel")
     optimizer.build([variable])
-    for g in grads:
-        optimizer.apply([ops.convert_to_tensor(g.astype("float32"))], [variable])
+    for g in (ops.convert_to_tensor(g.astype("float32")) for g in grads):
+        if keras.backend.backend() == "jax":  # whose optimizers are without a state in a fit
+            state = [ops.convert_to_tensor(v) for v in optimizer.variables]
+            new, state = optimizer.stateless_apply(state, [g], [ops.convert_to_tensor(variable)])
+            for v, value in zip([variable, *optimizer.variables], [*new, *state], strict=True):
+                v.assign(value)
+        else:
+            optimizer.apply([g], [variable])
     return ops.convert_to_numpy(variable)
 
 

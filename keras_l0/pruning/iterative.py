@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 from numpy.typing import NDArray
 
 from keras_l0.errors import invalid_argument, is_number, is_whole, one_of
@@ -166,9 +167,13 @@ class IterativePrune(KeepZeros):
             return
         now = self.model.get_weights()
         if there:
+            # The file has the optimizer's state of then too.
+            state = [(v, ops.convert_to_numpy(v)) for v in self.model.optimizer.variables]
             self.model.load_weights(self.path)
             self.kept = self._state()
             self.model.set_weights(now)
+            for variable, value in state:
+                variable.assign(value)
         if self.kept is not None:
             self._due = all(map(np.array_equal, now, self.kept.weights))
 
