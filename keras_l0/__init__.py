@@ -3,9 +3,13 @@
 from keras_l0.attach import regularize as regularize
 from keras_l0.export.explain import explain_sparsity as explain_sparsity
 from keras_l0.export.tflite import export_tflite as export_tflite
+from keras_l0.filter_penalties import GradientCount as GradientCount
+from keras_l0.filter_penalties import RedundancyPenalty as RedundancyPenalty
+from keras_l0.optimizers import RelevanceDecay as RelevanceDecay
 from keras_l0.pruning.callbacks import GlobalPrune as GlobalPrune
 from keras_l0.pruning.callbacks import LayerwisePrune as LayerwisePrune
 from keras_l0.pruning.callbacks import RandomPrune as RandomPrune
+from keras_l0.pruning.iterative import IterativePrune as IterativePrune
 from keras_l0.pruning.keep import KeepZeros as KeepZeros
 from keras_l0.pruning.neuron_callback import NeuronPrune as NeuronPrune
 from keras_l0.pruning.once import prune as prune

@@ -19,7 +19,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     A reader sees the older file or the new one, never a part. If the block raises,
     the temporary file is removed and the older file is untouched. The temporary name
-    keeps the suffix, since Keras chooses the format by it.
+    keeps the suffixes, since Keras chooses the format by them.
 
     Args:
         path: the file to write. Its folder must exist.
@@ -28,7 +28,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         ValueError: if ``path`` is a folder, or its folder is missing or cannot be written.
     """
     target = check_target(path)
-    temporary = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
+    temporary = target.with_name(f".{secrets.token_hex(4)}-{target.name}")
     try:
         yield temporary
         with temporary.open("rb+") as file:

@@ -299,7 +299,7 @@ def test_a_layer_that_mixes_channels_keeps_them_and_is_named(layer: Any) -> None
     assert [slot.variable.path for group in graph.groups for slot in group.slots] == [
         "second/kernel"
     ]
-    assert list(graph.left_alone) == ["mixing"]
+    assert list(graph.left_alone) == ["mixing", "first"]
 
 
 def test_inputs_and_outputs_keep_their_channels() -> None:

@@ -310,7 +310,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "minimum": ({"fraction": 0.5, "minimum": 0}, invalid("minimum", "an integer >= 1", 0)),
     "round_to": ({"flops": 0.5, "round_to": 2.0}, invalid("round_to", "an integer >= 1", 2.0)),
-    "score": ({"fraction": 0.5, "score": "best"}, invalid("score", '"norm"', "'best'")),
+    "score": (
+        {"fraction": 0.5, "score": "best"},
+        invalid("score", '"norm" or "redundancy"', "'best'"),
+    ),
 }
 
 
@@ -492,3 +495,59 @@ def test_a_summary_tells_the_parameters_that_shrink_leaves(name: str) -> None:
     assert small.count_params() < model.count_params()
     assert summary.parameters_shrunk == small.count_params()
     assert summary.flops_shrunk == summarize(small).flops
+
+
+def planted(kind: str) -> keras.Model:
+    """A network in which filter 7 is filter 2 times −3."""
+    x = inputs = keras.Input((8, 8, 3))
+    if kind == "Dense":
+        x = layers.Flatten()(x)
+    width = {"Dense": layers.Dense(12, name="made"), "Conv2D": layers.Conv2D(12, 3, name="made")}
+    x = width.get(kind, layers.Conv2D(12, 3, name="before"))(x)
+    if kind == "DepthwiseConv2D":
+        x = layers.DepthwiseConv2D(3, name="made")(x)
+    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
+    axis = -2 if kind == "DepthwiseConv2D" else -1
+    kernel = np.moveaxis(values(model.get_layer("made").kernel).copy(), axis, 0)
+    kernel[7] = -3 * kernel[2]
+    model.get_layer("made").kernel.assign(np.moveaxis(kernel, 0, axis))
+    return model
+
+
+@pytest.mark.parametrize("kind", ["Dense", "Conv2D", "DepthwiseConv2D"])
+def test_of_two_filters_that_are_alike_one_goes_first(kind: str) -> None:
+    model = planted(kind)
+    prune(model, method="neuron", score="redundancy", fraction=1 / 12)
+    layer = "before" if kind == "DepthwiseConv2D" else "made"
+    (gone,) = np.flatnonzero(dead(model, layer))
+    assert gone == 2
+    prune(model, method="neuron", score="redundancy", fraction=11 / 12)
+    assert dead(model, layer).sum() == 11
+
+
+def test_the_most_alike_go_in_turn_and_are_compared_anew() -> None:
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(5, name="a"), layers.Dense(1)])
+    kernel = np.zeros((3, 5))
+    kernel[:, 0], kernel[:, 1], kernel[:, 2] = (1, 0, 0), (2, 0, 0), (3, 0, 0)
+    kernel[:, 3], kernel[:, 4] = (0, 1, 0.1), (0, 0.1, 1)
+    for fraction, gone in ((0.2, {0}), (0.4, {0, 1}), (0.6, {0, 1, 4})):
+        model.get_layer("a").kernel.assign(kernel)
+        prune(model, method="neuron", score="redundancy", fraction=fraction)
+        assert set(np.flatnonzero(dead(model, "a"))) == gone
+
+
+def test_layers_are_compared_by_how_alike_their_filters_are() -> None:
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(4, name="a"), layers.Dense(4, name="b"), layers.Dense(1)]
+    )
+    model.get_layer("a").kernel.assign(np.eye(4))
+    model.get_layer("b").kernel.assign(np.ones((4, 4)) + 0.1 * np.eye(4))
+    prune(model, method="neuron", score="redundancy", scope="global", fraction=3 / 8)
+    assert (dead(model, "a").sum(), dead(model, "b").sum()) == (0, 3)
+
+
+def test_redundant_neurons_go_during_fit() -> None:
+    model = planted("Conv2D")
+    model.compile("adam", "mse")
+    model.fit(X, Y, epochs=3, callbacks=[NeuronPrune(0.5, score="redundancy", begin=0)], **FIT)
+    assert shrink(model).get_layer("made").filters == 6

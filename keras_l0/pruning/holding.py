@@ -51,7 +51,7 @@ class Hold:
         pinned: Sequence[keras.Variable] = (),
     ) -> None:
         self.variables = list(variables)
-        self._chain = _chain(optimizer)
+        self._chain = chain(optimizer)
         inner = self._chain[-1]
         self._held = inner.add_variable(
             (), dtype="float32", name="held_value", aggregation="only_first_replica"
@@ -115,7 +115,7 @@ class Hold:
         return [self._held, *(free for _, free in self._pins)]
 
 
-def _chain(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+def chain(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
     """The optimizer and those inside it, outermost first."""
     chain = [optimizer]
     while hasattr(chain[-1], "inner_optimizer"):

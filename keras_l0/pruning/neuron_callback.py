@@ -26,7 +26,10 @@ class NeuronPrune(Prune):
             channels of each group of layers that hang together.
         flops: instead: the share of multiply-adds to take, in [0, 1), of the model as it stands;
             the fraction is the smallest that reaches it.
-        score: ``"norm"``, the ℓ2 norm √(Σ w²) of all weights that make a channel.
+        score: ``"norm"``, the ℓ2 norm √(Σ w²) of all weights that make a channel; or
+            ``"redundancy"``, 1 − |cos| between the filters of the two most alike channels, of
+            which the one of smaller norm goes and the other stays (our reading of Khan et al.,
+            whose abstract alone was at hand).
         scope: ``"layer"``; or ``"global"``, where the channels of all groups are ranked together.
         minimum: how many channels stay in each layer, ≥ 1.
         round_to: each layer keeps a multiple of so many channels, ≥ 1, or all that it has: a

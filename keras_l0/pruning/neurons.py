@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from keras_l0.errors import invalid_argument, is_number, is_whole, one_of
 from keras_l0.models import layer_path
+from keras_l0.pruning.channel_scores import SCORES
 from keras_l0.pruning.targets import Targets
 from keras_l0.structure.dead import Facts
 from keras_l0.structure.flops import Uses, uses_of_weights
@@ -17,31 +18,8 @@ from keras_l0.structure.graph import Graph, Group, values_of
 from keras_l0.text import by_reason
 
 Gone = NDArray[np.bool_]
-Score = Callable[[Graph, Callable[[Any], NDArray[Any]]], NDArray[np.float64]]
 
 SCOPES = ("layer", "global")
-
-
-def norm(graph: Graph, w: Callable[[Any], NDArray[Any]]) -> NDArray[np.float64]:
-    """The ℓ2 norm of the weights that make a channel: √(Σ w²) over all the kernels tied to it.
-
-    Args:
-        graph: the model's.
-        w: what a variable holds.
-
-    Returns:
-        A score for each class of channels; the smallest go first.
-    """
-    squares = np.zeros(graph.count)
-    for slot in graph.slots:
-        if slot.role == "makes":
-            values = np.moveaxis(w(slot.variable), slot.axis, 0).astype(np.float64)
-            sums = np.square(values).reshape(len(values), -1).sum(1)
-            squares += np.bincount(graph.classes[slot.ids], sums, graph.count)
-    return np.sqrt(squares)
-
-
-SCORES: dict[str, Score] = {"norm": norm}
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,8 @@ def prune(
             Functional model, ``fraction`` or ``flops``, and none of ``sparsity`` and
             ``compression``.
         score: ``"magnitude"``, or a function from a weight tensor (NumPy) to scores of its
-            shape; the smallest go first. For neurons it is the ℓ2 norm of the weights that make
-            a channel, ``"norm"`` or ``"magnitude"``.
+            shape; the smallest go first. For neurons ``"norm"`` or ``"magnitude"``, the ℓ2 norm
+            of the weights that make a channel, or ``"redundancy"``, as in ``NeuronPrune``.
         seed: for ``method="random"``, an integer ≥ 0; ``None`` draws one.
         layers: ``fnmatch`` patterns on a layer's path or name, or one: only these are pruned,
             frozen ones too. ``None`` for every prunable weight that is not frozen.

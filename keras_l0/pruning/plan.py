@@ -112,6 +112,16 @@ def layerwise_plan(
     return [Quota([weight], count, 0, unit) for weight, count in zip(live, counts, strict=True)]
 
 
+def of_the_rest(targets: Targets, fraction: float) -> list[Quota]:
+    """All weights ranked together: those that are zero, and this share of the others, go.
+
+    One at least goes, if there is one.
+    """
+    zeros = zeros_in(targets.live)
+    left = sum(weight.size for weight in targets.live) - zeros
+    return [Quota(targets.live, zeros + min(left, max(1, round(fraction * left))))]
+
+
 def prune_to(plan: Sequence[Quota], share: float, score: Score) -> None:
     """Zeros the weights of least score, up to ``share`` of each quota, in place.
 

@@ -1,0 +1,146 @@
+"""Penalties on the filters of a kernel: how often they change, and how much they are alike.
+
+Source: our reading of A. A. Khan, S. S. Naqvi, A. Robles-Kelly, E. Meijering, "Neural network
+compression by reducing redundancy and counting gradients", of which the abstract alone was at
+hand. Counting follows L. Xu et al., "Image smoothing via L0 gradient minimization" (2011), with
+the exponential surrogate of ``L2L0``.
+"""
+
+import math
+import warnings
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_l0.errors import invalid_argument, is_number, one_of
+
+AXES = ("spatial", "filters")
+
+
+@keras.saving.register_keras_serializable(package="keras_l0")
+class GradientCount(keras.regularizers.Regularizer):
+    """A smooth count of the places where a convolution kernel changes.
+
+    For a kernel w of shape (places…, in, out) it is::
+
+        weight · Σ (1 − exp(−β · Σ_d |∂_d w|))
+
+    where ∂_d is the forward difference along the axis d inside the kernel, 0 at its last place,
+    and the sum is over all weights. With ``axes="spatial"`` the d are the places: a filter that is
+    constant counts 0, one with a single step counts about the length of its edge. With
+    ``axes="filters"`` d is the last axis, from one filter to the next, for 1×1 and dense kernels,
+    which have no places.
+
+    Args:
+        weight: a finite float ≥ 0.
+        beta: β, a finite float ≥ 1: how sharply a change is told from none.
+        axes: ``"spatial"`` or ``"filters"``.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Example:
+
+    >>> step = np.zeros((3, 3, 1, 1), "float32")
+    >>> step[:, 2] = 9
+    >>> round(float(GradientCount(1.0)(step)), 3)
+    3.0
+    """
+
+    def __init__(self, weight: float, beta: float = 10.0, axes: str = "spatial") -> None:
+        self.weight = _at_least("weight", weight, 0.0)
+        self.beta = _at_least("beta", beta, 1.0)
+        if axes not in AXES:
+            raise invalid_argument("axes", one_of(AXES), axes)
+        self.axes = axes
+        self._told = False
+
+    def __call__(self, x: Any) -> Any:
+        """The penalty of a kernel, a scalar of its dtype."""
+        w = ops.convert_to_tensor(x)
+        rank = len(w.shape)
+        among = range(rank - 2) if self.axes == "spatial" else range(rank - 1, rank)
+        along = [axis for axis in among if w.shape[axis] > 1]
+        if not along:
+            self._tell(tuple(w.shape))
+            return ops.zeros((), w.dtype)
+        change = sum(_differences(w, axis) for axis in along)
+        return self.weight * ops.sum(1.0 - ops.exp(-self.beta * change))
+
+    def _tell(self, shape: tuple[int, ...]) -> None:
+        """Once, however many kernels have nothing to count."""
+        if not self._told:
+            self._told = True
+            other = AXES[1 - AXES.index(self.axes)]
+            warnings.warn(
+                f"GradientCount: a kernel of shape {shape} has one place only along its "
+                f'{self.axes} axes, and counts nothing. Use axes="{other}" for such layers.',
+                stacklevel=3,
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        return {"weight": self.weight, "beta": self.beta, "axes": self.axes}
+
+
+@keras.saving.register_keras_serializable(package="keras_l0")
+class RedundancyPenalty(keras.regularizers.Regularizer):
+    """A penalty on filters of a layer that are alike.
+
+    With ŵ_i the n filters of a kernel, each flattened and divided by its norm, it is the mean
+    squared cosine of two different ones::
+
+        weight · Σ_{i≠j} (ŵ_i · ŵ_j)² / (n (n − 1))
+
+    A filter that is zero has a cosine of 0 with any, and a kernel of one filter has no penalty.
+
+    Args:
+        weight: a finite float ≥ 0.
+        axis: of the filters: −1, the last one, for dense layers and convolutions; −2 for depthwise
+            ones.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Example:
+
+    >>> RedundancyPenalty(1.0)(np.array([[1.0, -3.0], [1.0, -3.0]], "float32"))
+    """
+
+    def __init__(self, weight: float, axis: int = -1) -> None:
+        self.weight = _at_least("weight", weight, 0.0)
+        if axis not in (-1, -2):
+            raise invalid_argument("axis", "-1 or -2", axis)
+        self.axis = axis
+
+    def __call__(self, x: Any) -> Any:
+        """The penalty of a kernel, a scalar of its dtype."""
+        w = ops.moveaxis(ops.convert_to_tensor(x), self.axis, 0)
+        count = w.shape[0]
+        if count < 2:
+            return ops.zeros((), w.dtype)
+        w = ops.reshape(w, (count, -1))
+        squares = ops.sum(ops.square(w), axis=1, keepdims=True)
+        live = ops.cast(squares > 0, w.dtype)
+        unit = w * live / ops.sqrt(squares + (1.0 - live))
+        cosines = ops.matmul(unit, ops.transpose(unit))
+        others = ops.sum(ops.square(cosines)) - ops.sum(live)
+        return self.weight * others / (count * (count - 1))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        return {"weight": self.weight, "axis": self.axis}
+
+
+def _differences(w: Any, axis: int) -> Any:
+    """|∂w| along an axis, 0 at its last place."""
+    count = w.shape[axis]
+    ahead = ops.take(w, [*range(1, count), count - 1], axis=axis)
+    return ops.abs(ahead - w)
+
+
+def _at_least(name: str, value: float, bound: float) -> float:
+    if not is_number(value) or not bound <= value < math.inf:
+        raise invalid_argument(name, f"a finite float >= {bound:g}", value)
+    return float(value)

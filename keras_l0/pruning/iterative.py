@@ -1,0 +1,250 @@
+"""Pruning for as long as a validation metric holds, as a Keras callback."""
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from keras_l0.errors import invalid_argument, is_number, is_whole, one_of
+from keras_l0.files import check_target, replacing
+from keras_l0.optimizers import RelevanceDecay
+from keras_l0.pruning import plan, scores
+from keras_l0.pruning.holding import chain
+from keras_l0.pruning.keep import KeepZeros
+from keras_l0.pruning.measure import measure
+from keras_l0.pruning.once import choose_score
+
+MODES = ("auto", "min", "max")
+SUFFIX = ".weights.h5"
+
+
+@dataclass(frozen=True)
+class State:
+    """Weights that held the bound: their sparsity, the metric's value (NaN where not known)."""
+
+    weights: list[NDArray[Any]]
+    zeros: int
+    value: float = math.nan
+
+
+class IterativePrune(KeepZeros):
+    """Prunes step by step for as long as a validation metric holds its bound, during ``fit``.
+
+    After each ``every``-th epoch: if the metric is at the bound or better, the weights are kept,
+    and the next epoch begins with ``fraction`` of the weights that are left pruned, the smallest
+    of the network as a whole; a ``RelevanceDecay`` then starts again with its full γ. If not,
+    training goes on with what is left until the bound holds again. At the end of ``fit`` the
+    model has the sparsest weights that held it, whatever came after; if none did, nothing was
+    pruned, and a warning says so. Logs gain ``sparsity``, ``compression`` and ``penalty``.
+
+    Args:
+        monitor: the metric's name in the logs, such as ``"val_accuracy"``. Use one on validation
+            data.
+        bound: a finite float: the least it may be, or the most if smaller is better.
+        fraction: of the weights that are left, how many go at a time, in (0, 1);
+            ``round(fraction · n)`` of n, and one at least.
+        mode: ``"max"`` if larger is better, ``"min"`` if smaller is, ``"auto"`` to go by the
+            metric.
+        every: epochs from one look at the metric to the next, ≥ 1.
+        score: ``"magnitude"``, or a function from a weight tensor (NumPy) to scores of its shape;
+            the smallest go first.
+        path: a ``.weights.h5`` file for the weights that held, written whole whenever they
+            change. A run that is resumed in another process finds them there; without it, only
+            this object knows of them.
+        layers: ``fnmatch`` patterns on a layer's path or name, or one: only these are pruned,
+            frozen ones too. ``None`` for every prunable weight that is not frozen.
+
+    Raises:
+        ValueError: if an argument is out of its range; in ``fit``, if a pattern matches no layer,
+            a weight is not finite, or at the first look, if the metric is not in the logs or it
+            is not known whether larger is better.
+
+    Example:
+
+    >>> from keras_l0 import IterativePrune
+    >>> model = keras.Sequential([keras.Input((10,)), keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> x = np.ones((8, 10), "float32")
+    >>> callback = IterativePrune("val_loss", 100.0, fraction=0.5)
+    >>> history = model.fit(x, x[:, :1], epochs=3, validation_data=(x, x[:, :1]),
+    ...                     callbacks=[callback], verbose=0)
+    >>> history.history["sparsity"]
+    [0.0, 0.5, 0.7]
+
+    Source: A. Bonetta, M. Ribero, R. Cancelliere, "Regularization-based pruning of irrelevant
+    weights in deep neural architectures", Applied Intelligence (2022).
+    """
+
+    def __init__(
+        self,
+        monitor: str,
+        bound: float,
+        *,
+        fraction: float = 0.1,
+        mode: str = "auto",
+        every: int = 1,
+        score: str | Callable[[scores.Array], scores.Array] = "magnitude",
+        path: str | os.PathLike[str] | None = None,
+        layers: str | Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(layers)
+        if not isinstance(monitor, str) or not monitor:
+            raise invalid_argument("monitor", "a metric's name in the logs", monitor)
+        if not is_number(bound) or not math.isfinite(bound):
+            raise invalid_argument("bound", "a finite float", bound)
+        if not is_number(fraction) or not 0 < fraction < 1:
+            raise invalid_argument("fraction", "a float in (0, 1)", fraction)
+        if mode not in MODES:
+            raise invalid_argument("mode", one_of(MODES), mode)
+        if not is_whole(every) or every < 1:
+            raise invalid_argument("every", "an integer >= 1", every)
+        if path is not None and not check_target(path).name.endswith(SUFFIX):
+            raise invalid_argument("path", f"a file's path that ends in {SUFFIX}", str(path))
+        self._score = choose_score("global", score, None)
+        self.monitor, self.bound, self.fraction, self.mode = monitor, bound, fraction, mode
+        self.every, self.score = every, score
+        self.path = None if path is None else Path(path)
+        self.kept: State | None = None
+        self._due = False
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Prunes, if the bound held at the last look."""
+        if self._epoch is None:
+            self._resume(epoch)
+        if self._due:
+            self._prune()
+            self._due = False
+        self._hold.switch(True)
+        self._pin()
+        self._epoch = epoch
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the metric, and keeps the weights if it holds."""
+        super().on_epoch_end(epoch, logs)
+        if (epoch + 1) % self.every == 0:
+            value = self._value(logs or {})
+            self._due = self._holds(value)
+            if self._due:
+                self._keep(value)
+
+    def restore(self) -> None:
+        """Gives the model the sparsest weights that held, as the end of ``fit`` does.
+
+        For a ``fit`` that was broken off.
+
+        Raises:
+            ValueError: if none did.
+        """
+        if self.kept is None:
+            raise invalid_argument("monitor", "one that held its bound", self.monitor)
+        self.model.set_weights(self.kept.weights)
+
+    def _prepare(self) -> None:
+        plan.check_live(self.model, self._targets)
+        plan.check_weights(plan.of_the_rest(self._targets, self.fraction))
+        self._due = False
+
+    def _resume(self, epoch: int) -> None:
+        """Takes up what an earlier ``fit`` left, where this one goes on from it."""
+        there = self.path is not None and self.path.exists()
+        if epoch == 0:
+            self.kept = None
+            if there:
+                raise invalid_argument(
+                    "path",
+                    "a new file, since this fit begins at epoch 0",
+                    str(self.path),
+                    "It holds an earlier run's weights: move it away, or resume that run",
+                )
+            return
+        now = self.model.get_weights()
+        if there:
+            # The file has the optimizer's state of then too.
+            state = [(v, ops.convert_to_numpy(v)) for v in self.model.optimizer.variables]
+            self.model.load_weights(self.path)
+            self.kept = self._state()
+            self.model.set_weights(now)
+            for variable, value in state:
+                variable.assign(value)
+        if self.kept is not None:
+            self._due = all(map(np.array_equal, now, self.kept.weights))
+
+    def _state(self, value: float = math.nan) -> State:
+        zeros = measure(self.model, self._targets).zeros
+        return State(self.model.get_weights(), zeros, value)
+
+    def _keep(self, value: float) -> None:
+        state = self._state(value)
+        if self.kept is None or state.zeros >= self.kept.zeros:
+            self.kept = state
+            if self.path is not None:
+                with replacing(self.path) as temporary:
+                    keras.Model.save_weights(self.model, temporary)
+
+    def _prune(self) -> None:
+        quotas = plan.of_the_rest(self._targets, self.fraction)
+        plan.prune_to(quotas, 1.0, self._score)
+        for link in chain(self.model.optimizer):
+            if isinstance(link, RelevanceDecay):
+                link.reset()
+
+    def _value(self, logs: Mapping[str, Any]) -> float:
+        if self.monitor not in logs:
+            raise invalid_argument(
+                "monitor",
+                f"a metric that is in the logs: {', '.join(logs)}",
+                self.monitor,
+                "Give `fit` validation_data, and `compile` the metric",
+            )
+        return float(logs[self.monitor])
+
+    def _holds(self, value: float) -> bool:
+        larger = self.mode == "max" or (self.mode == "auto" and self._larger_is_better())
+        # As float32, which metrics are: 285 of 300 are 0.95.
+        found, bound = np.float32(value), np.float32(self.bound)
+        return bool(found >= bound if larger else found <= bound)
+
+    def _larger_is_better(self) -> bool:
+        name = self.monitor.removeprefix("val_")
+        if name == "loss":
+            return False
+        for metric in _metrics(self.model):
+            if metric.name == name and getattr(metric, "_direction", None) in ("up", "down"):
+                return bool(metric._direction == "up")
+        raise invalid_argument(
+            "mode", f'"min" or "max", since {self.monitor} does not tell', self.mode
+        )
+
+    def _missing(self) -> int:
+        return 0
+
+    def _finish(self) -> None:
+        if self.kept is not None:
+            self.restore()
+            value = "" if math.isnan(self.kept.value) else f" of {self.kept.value:.6g}"
+            self._tell(
+                f"a {self.monitor}{value} held the bound of {self.bound:g}; the model has the "
+                "sparsest weights that did."
+            )
+        super()._finish()
+        if self.kept is None:
+            warnings.warn(
+                f"IterativePrune: {self.monitor} never held its bound of {self.bound}, so that "
+                "nothing was pruned. Train for longer, or choose a bound that the dense network "
+                "reaches.",
+                stacklevel=2,
+            )
+
+
+def _metrics(model: keras.Model) -> Iterator[Any]:
+    """The model's metrics, those inside the containers that ``compile`` makes too."""
+    for metric in model.metrics:
+        yield from getattr(metric, "metrics", [metric])
