@@ -15,8 +15,8 @@ import keras_l0
 HEAVY = ["tensorflow", "ai_edge_litert", "matplotlib", "sklearn"]
 NAMES = (
     "GlobalPrune GradientCount IterativePrune KeepZeros L2L0 LayerwisePrune NeuronPrune "
-    "RandomPrune RedundancyPenalty RelevanceDecay compress explain_sparsity export_tflite largest_alpha prune "
-    "regularize scaling_factor shrink summarize sweep zero_attraction"
+    "RandomPrune RedundancyPenalty RelevanceDecay compress explain_sparsity export_tflite "
+    "largest_alpha prune regularize scaling_factor shrink summarize sweep zero_attraction"
 ).split()
 
 PROBE = """
