@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -70,7 +71,9 @@ def compress(options: argparse.Namespace) -> None:
     if (Path(options.out) / "model.keras").resolve() == path.resolve():
         raise invalid_argument("out", "a folder other than MODEL's", options.out)
     L2L0(options.l2, options.l0, options.beta)
-    Goal(options.sparsity, options.compression)
+    bound = None if options.bound is None else _bound(options.bound)
+    if bound is None:
+        Goal(options.sparsity, options.compression)
     out = check_folder(options.out, "out")
     model = _load_model(path, compiled=True)
     data = _load_data(options.data, model, options.holdout, options.raw)
@@ -85,6 +88,8 @@ def compress(options: argparse.Namespace) -> None:
         validation,
         compression=options.compression,
         sparsity=options.sparsity,
+        bound=bound,
+        fraction=options.fraction,
         regularizer=L2L0(options.l2, options.l0, options.beta),
         scale=options.scale,
         method=options.method,
@@ -238,6 +243,18 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
+def _bound(text: str) -> dict[str, float]:
+    """A metric and its bound, from ``METRIC=VALUE``."""
+    name, _, value = text.rpartition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not name or not math.isfinite(number):
+        raise invalid_argument("bound", "METRIC=VALUE, as val_accuracy=0.98", text)
+    return {name: number}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="keras-l0", description="Keras 3 networks made small, and proven to run.")
     commands = parser.add_subparsers(title="commands", required=True, parser_class=_Parser)
@@ -253,6 +270,14 @@ def _parser() -> argparse.ArgumentParser:
     target = one.add_mutually_exclusive_group(required=True)
     target.add_argument("--compression", type=float, help="all parameters over those left")
     target.add_argument("--sparsity", type=float, help="zeros over all prunable weights")
+    target.add_argument(
+        "--bound",
+        metavar="METRIC=VALUE",
+        help="as sparse as it can be while this holds, as val_accuracy=0.98",
+    )
+    one.add_argument(
+        "--fraction", type=float, default=0.1, help="with --bound, pruned at a time (%(default)s)"
+    )
     one.add_argument("--out", required=True, help="folder for the files")
     one.add_argument(
         "--holdout", type=float, help="share to test on where DATA has no test arrays (0.1)"

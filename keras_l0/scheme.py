@@ -19,6 +19,7 @@ from keras_l0.export.tflite import CALIBRATED, ExportReport, check_export, expor
 from keras_l0.pruning import plan
 from keras_l0.pruning.callbacks import GlobalPrune, LayerwisePrune, RandomPrune
 from keras_l0.pruning.goals import Goal
+from keras_l0.pruning.iterative import IterativePrune
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.once import choose_score, make_plan, prune
 from keras_l0.pruning.schedules import check_ramp
@@ -27,6 +28,8 @@ from keras_l0.regularizers import L2L0
 from keras_l0.report.summary import Summary, summarize
 from keras_l0.text import table
 from keras_l0.versions import versions
+
+_FRACTION = 0.1
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,8 @@ def compress(
     *,
     compression: float | None = None,
     sparsity: float | None = None,
+    bound: Mapping[str, float] | None = None,
+    fraction: float = _FRACTION,
     regularizer: Regularizer | str | None = "auto",
     scale: str | None = None,
     overrides: Mapping[str, Regularizer | None] | None = None,
@@ -130,6 +135,9 @@ def compress(
     is left, the zeros held. ``ramp=0`` is the paper's own scheme: prune once, then fine-tune.
     The model is trained in place, with the optimizer it was compiled with.
 
+    With a ``bound`` the network becomes as sparse as it can be instead: after ``warmup`` epochs,
+    ``ramp`` + ``finetune`` epochs prune with ``IterativePrune`` for as long as the metric holds.
+
     Args:
         model: a compiled model, trained or not.
         train: what ``fit`` takes: a tuple ``(x, y)`` or ``(x, y, sample_weight)`` of arrays,
@@ -137,6 +145,9 @@ def compress(
         validation: the same, to evaluate on.
         compression: all parameters of the network over those left, ≥ 1.
         sparsity: instead: zeros over all prunable weights, in [0, 1).
+        bound: instead: a validation metric's name in the logs with the least it may be, or the
+            most if smaller is better, as in ``{"val_accuracy": 0.98}``.
+        fraction: with a bound, of the weights that are left how many go at a time, in (0, 1).
         regularizer: what ``regularize`` puts on the kernels. ``"auto"`` keeps the penalties
             that the model has, or else takes ``L2L0(l2=1e-5, l0=1e-5, beta=10)``; ``None``
             trains without.
@@ -188,11 +199,28 @@ def compress(
     settings = {
         name: _plain(value) for name, value in locals().items() if name not in _NOT_SETTINGS
     }
-    goal = Goal(sparsity, compression)
     check_compiled(model)
     for name, value in (("warmup", warmup), ("ramp", ramp), ("finetune", finetune)):
         if not is_whole(value) or value < 0:
             raise invalid_argument(name, "a number of epochs, an integer >= 0", value)
+    iterative = None
+    if bound is not None:
+        iterative = _iterative(bound, fraction, warmup, layers)
+        for name, value, plain in (
+            ("compression", compression, None),
+            ("sparsity", sparsity, None),
+            ("method", method, "global"),
+            ("power", power, 3.0),
+            ("regrow", regrow, False),
+            ("finetune_penalty", finetune_penalty, True),
+        ):
+            if value != plain:
+                raise invalid_argument(name, f"{plain!r} with a `bound`", value)
+    elif fraction != _FRACTION:
+        raise invalid_argument("fraction", f"{_FRACTION} without a `bound`", fraction)
+    goal = None if iterative else Goal(sparsity, compression)
+    if iterative and not ramp + finetune:
+        raise invalid_argument("ramp", "an epoch or more of `ramp` or `finetune`", ramp)
     choose_score(method, "magnitude", seed)
     check_ramp(warmup, warmup + max(ramp, 1) - 1, 1, power, regrow=False)
     if regrow and ramp < 2:
@@ -213,12 +241,15 @@ def compress(
     }
     was_built = model.built
     if was_built:
-        plan.check_weights(make_plan(model, find_targets(model, layers), goal, method))
+        _check_goal(model, layers, goal, method)
     before = evaluate(
         model, validation, "validation", steps=validation_steps, batch_size=batch_size
     )
     if not was_built:  # the evaluation has built it
-        plan.check_weights(make_plan(model, find_targets(model, layers), goal, method))
+        _check_goal(model, layers, goal, method)
+    if iterative:  # a metric that is not there is told now, not after the warmup
+        iterative.set_model(model)
+        iterative.holds(before | {f"val_{name}": value for name, value in before.items()})
     _penalise(model, regularizer, scale, overrides)
     began = time.perf_counter()
 
@@ -229,12 +260,14 @@ def compress(
         "power": power,
     }
     pruner: keras.callbacks.Callback
-    if method == "random":
+    if iterative:
+        pruner = iterative
+    elif method == "random":
         pruner = RandomPrune(**what, **when, seed=seed)
     else:
         kind = GlobalPrune if method == "global" else LayerwisePrune
         pruner = kind(**what, **when, regrow=regrow)
-    one_fit = finetune_penalty and finetune > 0
+    one_fit = iterative is not None or (finetune_penalty and finetune > 0)
     first = warmup + ramp + (finetune if one_fit else 0)
     history = keras.callbacks.History()
     if first:
@@ -283,6 +316,28 @@ def compress(
 
 
 _NOT_SETTINGS = ("model", "train", "validation", "callbacks", "export")
+
+
+def _iterative(
+    bound: Mapping[str, float], fraction: float, begin: int, layers: str | Sequence[str] | None
+) -> IterativePrune:
+    """The callback that prunes while a metric holds."""
+    if not isinstance(bound, Mapping) or len(bound) != 1:
+        raise invalid_argument("bound", 'one metric with its bound, {"val_accuracy": 0.98}', bound)
+    ((monitor, value),) = bound.items()
+    return IterativePrune(monitor, value, fraction=fraction, begin=begin, layers=layers)
+
+
+def _check_goal(
+    model: keras.Model, layers: str | Sequence[str] | None, goal: Goal | None, method: str
+) -> None:
+    """Raises a ``ValueError`` unless the model can be pruned so far, and its weights are finite."""
+    targets = find_targets(model, layers)
+    if goal is None:
+        plan.check_live(model, targets)
+        plan.check_weights(plan.of_the_rest(targets, _FRACTION))
+    else:
+        plan.check_weights(make_plan(model, targets, goal, method))
 
 
 def _plain(value: Any) -> Any:

@@ -71,6 +71,14 @@ def test_compress_leaves_a_model_a_file_and_a_report(
     assert "compression" in capsys.readouterr().out
 
 
+def test_compress_with_a_bound(model_file: Path, data_file: Path, tmp_path: Path) -> None:
+    arguments = ["compress", str(model_file), "--data", str(data_file), "--fraction", "0.5"]
+    assert cli.main([*arguments, "--bound", "val_accuracy=0", "--out", str(tmp_path), *SMALL]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["settings"]["bound"] == {"val_accuracy": 0.0}
+    assert report["summary"]["sparsity"] >= 0.5
+
+
 def test_summary_tells_zeros_as_a_table_and_as_json(
     model_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,6 +185,8 @@ def test_an_error_is_one_line_and_status_2(
         ),
         (["--sparsity", "1"], "`sparsity`. Expected a float in [0, 1). Received: sparsity=1.0"),
         (["--compression", "1000"], "the largest reachable"),
+        (["--bound", "high"], "`bound`. Expected METRIC=VALUE, as val_accuracy=0.98"),
+        (["--bound", "val_auc=0.5"], "a metric that is in the logs"),
         (
             ["--sparsity", "0.5", "--l0", "-1"],
             "`l0`. Expected a finite float >= 0. Received: l0=-1.0",

@@ -60,6 +60,11 @@ def test_smaller_may_be_better_and_only_every_other_epoch_looked_at() -> None:
     assert_same_bits(numpy_weights(model), says.weights[3])
 
 
+def test_epochs_before_the_first_that_may_prune_are_not_looked_at() -> None:
+    _, _, sparsity = run([0.9, 0.9, 0.9, 0.9], begin=3)
+    np.testing.assert_allclose(np.array(sparsity) * 99, [0, 0, 0, 50], rtol=1e-6)
+
+
 def test_what_is_zero_stays_zero_while_it_trains_on() -> None:
     _, says, _ = run([0.9, 0.7, 0.7, 0.7])
     zeros = [says.weights[epoch][0] == 0 for epoch in (1, 3)]
@@ -212,6 +217,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "fraction": ({"fraction": 1.0}, invalid("fraction", "a float in (0, 1)", 1.0)),
     "none": ({"fraction": 0}, invalid("fraction", "a float in (0, 1)", 0)),
     "mode": ({"mode": "up"}, invalid("mode", '"auto", "min" or "max"', "'up'")),
+    "begin": ({"begin": -1}, invalid("begin", "an integer >= 0", -1)),
     "every": ({"every": 0}, invalid("every", "an integer >= 1", 0)),
     "path": (
         {"path": "kept.keras"},

@@ -82,6 +82,28 @@ def test_the_target_is_reached_and_the_history_has_every_epoch(arguments: dict[s
     assert str(result.report)
 
 
+@pytest.mark.parametrize("finetune", [0, 3])
+def test_with_a_bound_it_is_as_sparse_as_the_metric_allows(finetune: int) -> None:
+    model = net()
+    given = {**SHORT, "ramp": 6, "finetune": finetune}
+    result = compress(model, (X, Y), (X, Y), bound={"val_accuracy": 0.4}, fraction=0.5, **given)
+    assert result.history.epoch == list(range(7 + finetune))
+    assert result.history.history["sparsity"][0] == 0
+    assert result.report.after["accuracy"] >= 0.4
+    held = [
+        sparsity
+        for sparsity, accuracy in zip(
+            result.history.history["sparsity"],
+            result.history.history["val_accuracy"],
+            strict=True,
+        )
+        if accuracy >= 0.4
+    ]
+    assert result.report.summary.sparsity == pytest.approx(max(held))
+    assert max(held) > 0
+    json.loads(result.report.to_json())
+
+
 def test_the_ramp_prunes_between_warmup_and_fine_tuning() -> None:
     result = compress(net(), (X, Y), (X, Y), sparsity=0.8, **{**SHORT, "power": 1.0})
     assert result.history.history["sparsity"] == [0.0, 0.4, 0.8, 0.8]
@@ -300,6 +322,37 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
         "Invalid value for argument `compression`. Expected at most 1.2243, the largest "
         "reachable. Received: compression=2. Frozen weights are left alone: first/kernel. "
         "`layers` includes them.",
+    ),
+    "bound and compression": (
+        net,
+        {"compression": 4, "bound": {"val_accuracy": 0.5}},
+        "Invalid value for argument `compression`. Expected None with a `bound`. "
+        "Received: compression=4",
+    ),
+    "bounds": (
+        net,
+        {"bound": {"val_accuracy": 0.5, "val_loss": 1.0}},
+        'Invalid value for argument `bound`. Expected one metric with its bound, {"val_accuracy": '
+        "0.98}. Received: bound={'val_accuracy': 0.5, 'val_loss': 1.0}",
+    ),
+    "bound on another metric": (
+        net,
+        {"bound": {"val_auc": 0.5}},
+        "Invalid value for argument `monitor`. Expected a metric that is in the logs: loss, "
+        "accuracy, val_loss, val_accuracy. Received: monitor='val_auc'. Give `fit` "
+        "validation_data, and `compile` the metric",
+    ),
+    "bound without epochs": (
+        net,
+        {"bound": {"val_accuracy": 0.5}, "ramp": 0, "finetune": 0},
+        "Invalid value for argument `ramp`. Expected an epoch or more of `ramp` or `finetune`. "
+        "Received: ramp=0",
+    ),
+    "fraction": (
+        net,
+        {"compression": 4, "fraction": 0.5},
+        "Invalid value for argument `fraction`. Expected 0.1 without a `bound`. "
+        "Received: fraction=0.5",
     ),
     "method": (
         net,

@@ -53,6 +53,7 @@ class IterativePrune(KeepZeros):
             ``round(fraction · n)`` of n, and one at least.
         mode: ``"max"`` if larger is better, ``"min"`` if smaller is, ``"auto"`` to go by the
             metric.
+        begin: the first epoch that may begin with a pruning, ≥ 0, counted from 0 as in ``fit``.
         every: epochs from one look at the metric to the next, ≥ 1.
         score: ``"magnitude"``, or a function from a weight tensor (NumPy) to scores of its shape;
             the smallest go first.
@@ -90,6 +91,7 @@ class IterativePrune(KeepZeros):
         *,
         fraction: float = 0.1,
         mode: str = "auto",
+        begin: int = 0,
         every: int = 1,
         score: str | Callable[[scores.Array], scores.Array] = "magnitude",
         path: str | os.PathLike[str] | None = None,
@@ -104,13 +106,14 @@ class IterativePrune(KeepZeros):
             raise invalid_argument("fraction", "a float in (0, 1)", fraction)
         if mode not in MODES:
             raise invalid_argument("mode", one_of(MODES), mode)
-        if not is_whole(every) or every < 1:
-            raise invalid_argument("every", "an integer >= 1", every)
+        for name, value, least in (("begin", begin, 0), ("every", every, 1)):
+            if not is_whole(value) or value < least:
+                raise invalid_argument(name, f"an integer >= {least}", value)
         if path is not None and not check_target(path).name.endswith(SUFFIX):
             raise invalid_argument("path", f"a file's path that ends in {SUFFIX}", str(path))
         self._score = choose_score("global", score, None)
         self.monitor, self.bound, self.fraction, self.mode = monitor, bound, fraction, mode
-        self.every, self.score = every, score
+        self.begin, self.every, self.score = begin, every, score
         self.path = None if path is None else Path(path)
         self.kept: State | None = None
         self._due = False
@@ -129,11 +132,29 @@ class IterativePrune(KeepZeros):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks at the metric, and keeps the weights if it holds."""
         super().on_epoch_end(epoch, logs)
-        if (epoch + 1) % self.every == 0:
-            value = self._value(logs or {})
-            self._due = self._holds(value)
+        if epoch + 1 >= self.begin and (epoch + 1) % self.every == 0:
+            found = logs or {}
+            self._due = self.holds(found)
             if self._due:
-                self._keep(value)
+                self._keep(float(found[self.monitor]))
+
+    def holds(self, logs: Mapping[str, Any]) -> bool:
+        """Whether the metric holds its bound in these logs of the model.
+
+        Raises:
+            ValueError: if it is not in them, or it is not known whether larger is better.
+        """
+        if self.monitor not in logs:
+            raise invalid_argument(
+                "monitor",
+                f"a metric that is in the logs: {', '.join(logs)}",
+                self.monitor,
+                "Give `fit` validation_data, and `compile` the metric",
+            )
+        larger = self.mode == "max" or (self.mode == "auto" and self._larger_is_better())
+        # As float32, which metrics are: 285 of 300 are 0.95.
+        found, bound = np.float32(logs[self.monitor]), np.float32(self.bound)
+        return bool(found >= bound if larger else found <= bound)
 
     def restore(self) -> None:
         """Gives the model the sparsest weights that held, as the end of ``fit`` does.
@@ -195,22 +216,6 @@ class IterativePrune(KeepZeros):
         for link in chain(self.model.optimizer):
             if isinstance(link, RelevanceDecay):
                 link.reset()
-
-    def _value(self, logs: Mapping[str, Any]) -> float:
-        if self.monitor not in logs:
-            raise invalid_argument(
-                "monitor",
-                f"a metric that is in the logs: {', '.join(logs)}",
-                self.monitor,
-                "Give `fit` validation_data, and `compile` the metric",
-            )
-        return float(logs[self.monitor])
-
-    def _holds(self, value: float) -> bool:
-        larger = self.mode == "max" or (self.mode == "auto" and self._larger_is_better())
-        # As float32, which metrics are: 285 of 300 are 0.95.
-        found, bound = np.float32(value), np.float32(self.bound)
-        return bool(found >= bound if larger else found <= bound)
 
     def _larger_is_better(self) -> bool:
         name = self.monitor.removeprefix("val_")
