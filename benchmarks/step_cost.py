@@ -1,10 +1,12 @@
-"""What a training step costs with L2L0 and held zeros, beside one with Keras' own L2.
+"""What a training step costs: with L2L0 and held zeros, beside one with Keras' own L2; or with
+RelevanceDecay, beside one with its inner optimizer.
 
 Two fits run in turns in one process, an epoch of each at a time, so that a drift of the
 machine's speed hits both; each epoch's time over its neighbour's gives a ratio, and the median
 of the ratios is printed. Only the batches count: what callbacks do between epochs does not.
 
     KERAS_BACKEND=jax python benchmarks/step_cost.py lenet_5_caffe
+    KERAS_BACKEND=jax python benchmarks/step_cost.py lenet_5_caffe --what relevance
 """
 
 import argparse
@@ -13,15 +15,41 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_l0 import L2L0, GlobalPrune
+from keras_l0 import L2L0, GlobalPrune, RelevanceDecay
 from keras_l0.experiments import networks
 from keras_l0.versions import versions
 
 BATCH = 100
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a model is trained; each part is made anew for each model."""
+
+    regularizer: Callable[[], keras.regularizers.Regularizer | None] = lambda: None
+    optimizer: Callable[[], keras.optimizers.Optimizer] = keras.optimizers.Adam
+    callbacks: Callable[[], list[Any]] = list
+
+
+L2 = Kind(lambda: keras.regularizers.L2(1e-5))
+PAIRS = {
+    "l2l0": (
+        L2,
+        Kind(
+            lambda: L2L0(l2=1e-5, l0=1e-5, beta=10),
+            callbacks=lambda: [GlobalPrune(0.9, begin=0)],
+        ),
+    ),
+    "relevance": (Kind(), Kind(optimizer=lambda: RelevanceDecay("adam", 1e-3, 1e-4))),
+    "relevance-auto": (Kind(), Kind(optimizer=lambda: RelevanceDecay("adam", 1e-3, "auto"))),
+    "l2": (Kind(), L2),
+}
 
 
 class Turns:
@@ -62,23 +90,19 @@ class Stopwatch(keras.callbacks.Callback):
         self.turns.hand_over(self.place)
 
 
-def measure(network: str, epochs: int, steps: int) -> dict[str, object]:
-    """The ratios of step times, ours over Keras' L2."""
+def measure(network: str, what: str, epochs: int, steps: int) -> dict[str, object]:
+    """The ratios of step times, the second kind over the first."""
     rng = np.random.default_rng(0)
-    kinds: list[tuple[Callable[[], keras.regularizers.Regularizer], list[GlobalPrune]]] = [
-        (lambda: keras.regularizers.L2(1e-5), []),
-        (lambda: L2L0(l2=1e-5, l0=1e-5, beta=10), [GlobalPrune(0.9, begin=0)]),
-    ]
     turns = Turns()
     watches = [Stopwatch(turns, place) for place in range(2)]
     threads = []
-    for (regularizer, callbacks), watch in zip(kinds, watches, strict=True):
-        model = getattr(networks, network)(kernel_regularizer=regularizer())
-        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    for kind, watch in zip(PAIRS[what], watches, strict=True):
+        model = getattr(networks, network)(kernel_regularizer=kind.regularizer())
+        model.compile(kind.optimizer(), "sparse_categorical_crossentropy", metrics=["accuracy"])
         x = rng.random((BATCH * steps, *model.input_shape[1:]), np.float32)
         y = rng.integers(0, 10, BATCH * steps)
         options = {"batch_size": BATCH, "epochs": epochs, "verbose": 0, "shuffle": False}
-        arguments = {"callbacks": [*callbacks, watch], **options}
+        arguments = {"callbacks": [*kind.callbacks(), watch], **options}
         threads.append(threading.Thread(target=model.fit, args=(x, y), kwargs=arguments))
     for thread in threads:
         thread.start()
@@ -89,11 +113,12 @@ def measure(network: str, epochs: int, steps: int) -> dict[str, object]:
     quartiles = statistics.quantiles(ratios, n=4)
     return {
         "network": network,
+        "what": what,
         "backend": keras.backend.backend(),
         "ratio_median": statistics.median(ratios),
         "ratio_quartiles": [quartiles[0], quartiles[2]],
-        "l2_ms_per_step": 1000 * statistics.median(plain) / steps,
-        "l2l0_ms_per_step": 1000 * statistics.median(ours) / steps,
+        "first_ms_per_step": 1000 * statistics.median(plain) / steps,
+        "second_ms_per_step": 1000 * statistics.median(ours) / steps,
         "epochs": len(ratios),
         "steps": steps,
         "versions": versions(),
@@ -104,10 +129,13 @@ def main() -> None:
     """Prints the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("network", choices=("lenet_300_100", "lenet_5_caffe"))
+    parser.add_argument("--what", choices=PAIRS, default="l2l0", help="(%(default)s)")
     parser.add_argument("--epochs", type=int, default=43)
     parser.add_argument("--steps", type=int, default=60)
     options = parser.parse_args()
-    print(json.dumps(measure(options.network, options.epochs, options.steps), indent=2))
+    print(
+        json.dumps(measure(options.network, options.what, options.epochs, options.steps), indent=2)
+    )
 
 
 if __name__ == "__main__":
