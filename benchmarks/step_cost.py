@@ -1,5 +1,6 @@
-"""What a training step costs: with L2L0 and held zeros, beside one with Keras' own L2; or with
-RelevanceDecay, beside one with its inner optimizer.
+"""What a training step costs with L2L0 and held zeros, or with RelevanceDecay.
+
+It stands beside one with Keras' own L2, or with the inner optimizer alone.
 
 Two fits run in turns in one process, an epoch of each at a time, so that a drift of the
 machine's speed hits both; each epoch's time over its neighbour's gives a ratio, and the median
