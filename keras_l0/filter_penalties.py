@@ -42,6 +42,8 @@ class GradientCount(keras.regularizers.Regularizer):
 
     Example:
 
+    >>> import numpy as np
+    >>> from keras_l0 import GradientCount
     >>> step = np.zeros((3, 3, 1, 1), "float32")
     >>> step[:, 2] = 9
     >>> round(float(GradientCount(1.0)(step)), 3)
@@ -105,7 +107,9 @@ class RedundancyPenalty(keras.regularizers.Regularizer):
 
     Example:
 
-    >>> RedundancyPenalty(1.0)(np.array([[1.0, -3.0], [1.0, -3.0]], "float32"))
+    >>> from keras_l0 import RedundancyPenalty
+    >>> round(float(RedundancyPenalty(1.0)(ops.convert_to_tensor([[1.0, -3.0], [1.0, -3.0]]))), 3)
+    1.0
     """
 
     def __init__(self, weight: float, axis: int = -1) -> None:

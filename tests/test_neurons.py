@@ -450,6 +450,12 @@ def test_every_layer_whose_channels_stay_is_named_with_the_reason(name: str) -> 
         assert reason in str(error.value)
 
 
+def test_the_last_layer_is_not_named() -> None:
+    x = keras.Input((5,))
+    model = keras.Model(x, layers.Dense(3, "softmax")(layers.Dense(8, name="free")(x)))
+    assert prune(model, method="neuron", fraction=0.5).skipped == {}
+
+
 def test_an_activation_layer_as_activation_takes_each_element_by_itself() -> None:
     model = keras.Sequential(
         [keras.Input((5,)), layers.Dense(6, activation=layers.LeakyReLU(0.1)), layers.Dense(2)]
