@@ -73,8 +73,11 @@ def test_compress_leaves_a_model_a_file_and_a_report(
 
 def test_compress_with_a_bound(model_file: Path, data_file: Path, tmp_path: Path) -> None:
     arguments = ["compress", str(model_file), "--data", str(data_file), "--fraction", "0.5"]
-    assert cli.main([*arguments, "--bound", "val_accuracy=0", "--out", str(tmp_path), *SMALL]) == 0
-    report = json.loads((tmp_path / "report.json").read_text())
+    assert (
+        cli.main([*arguments, "--bound", "val_accuracy=0", "--out", str(tmp_path / "o"), *SMALL])
+        == 0
+    )
+    report = json.loads((tmp_path / "o/report.json").read_text())
     assert report["settings"]["bound"] == {"val_accuracy": 0.0}
     assert report["summary"]["sparsity"] >= 0.5
 

@@ -338,9 +338,9 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
     "bound on another metric": (
         net,
         {"bound": {"val_auc": 0.5}},
-        "Invalid value for argument `monitor`. Expected a metric that is in the logs: loss, "
-        "accuracy, val_loss, val_accuracy. Received: monitor='val_auc'. Give `fit` "
-        "validation_data, and `compile` the metric",
+        "Invalid value for argument `monitor`. Expected a metric that is in the logs: "
+        "accuracy, loss, val_accuracy, val_loss. Received: monitor='val_auc'. Give `fit` "
+        "validation_data, and `compile` the metric.",
     ),
     "bound without epochs": (
         net,

@@ -62,7 +62,7 @@ def test_scenes_are_digits_on_a_canvas_and_the_same_by_seed() -> None:
 def test_training_and_test_scenes_are_of_their_own_digits() -> None:
     from keras_l0.experiments.reading import Dataset
 
-    data = Dataset(DIGITS[:1], LABELS[:1], DIGITS[2:], LABELS[2:], 10, 255)
+    data = Dataset("own", DIGITS[:1], LABELS[:1], DIGITS[2:], LABELS[2:], 10, 255)
     train, test = scenes.scenes_of(data, 4, 3, seed=0, size=16)
     assert set(np.unique(train.y)) == {0, 1}
     assert set(np.unique(test.y)) == {0, 10}
