@@ -206,16 +206,17 @@ def compress(
     iterative = None
     if bound is not None:
         iterative = _iterative(bound, fraction, warmup, layers)
-        for name, value, plain in (
-            ("compression", compression, None),
-            ("sparsity", sparsity, None),
-            ("method", method, "global"),
-            ("power", power, 3.0),
-            ("regrow", regrow, False),
-            ("finetune_penalty", finetune_penalty, True),
-        ):
-            if value != plain:
-                raise invalid_argument(name, f"{plain!r} with a `bound`", value)
+        unused: dict[str, tuple[Any, Any]] = {
+            "compression": (compression, None),
+            "sparsity": (sparsity, None),
+            "method": (method, "global"),
+            "power": (power, 3.0),
+            "regrow": (regrow, False),
+            "finetune_penalty": (finetune_penalty, True),
+        }
+        for argument, (given, plain) in unused.items():
+            if given != plain:
+                raise invalid_argument(argument, f"{plain!r} with a `bound`", given)
     elif fraction != _FRACTION:
         raise invalid_argument("fraction", f"{_FRACTION} without a `bound`", fraction)
     goal = None if iterative else Goal(sparsity, compression)
