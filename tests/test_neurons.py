@@ -504,7 +504,7 @@ def test_a_summary_tells_the_parameters_that_shrink_leaves(name: str) -> None:
 
 
 def planted(kind: str) -> keras.Model:
-    """A network in which filter 7 is filter 2 times −3."""
+    """A network in which filter 7 is filter 2 times −3, in each layer that makes its channel."""
     x = inputs = keras.Input((8, 8, 3))
     if kind == "Dense":
         x = layers.Flatten()(x)
@@ -513,10 +513,12 @@ def planted(kind: str) -> keras.Model:
     if kind == "DepthwiseConv2D":
         x = layers.DepthwiseConv2D(3, name="made")(x)
     model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
-    axis = -2 if kind == "DepthwiseConv2D" else -1
-    kernel = np.moveaxis(values(model.get_layer("made").kernel).copy(), axis, 0)
-    kernel[7] = -3 * kernel[2]
-    model.get_layer("made").kernel.assign(np.moveaxis(kernel, 0, axis))
+    for layer in model.layers[:-1]:
+        if layer.weights:
+            axis = -2 if isinstance(layer, layers.DepthwiseConv2D) else -1
+            kernel = np.moveaxis(values(layer.kernel).copy(), axis, 0)
+            kernel[7] = -3 * kernel[2]
+            layer.kernel.assign(np.moveaxis(kernel, 0, axis))
     return model
 
 
