@@ -17,8 +17,9 @@ from typing import Any
 
 import keras
 import numpy as np
+from narrower import multiply_adds
 
-from keras_l0 import export_tflite, prune, shrink, summarize
+from keras_l0 import export_tflite, prune, shrink
 from keras_l0.experiments import convolutional
 from keras_l0.export.bench import bench
 from keras_l0.files import write_text
@@ -80,13 +81,6 @@ def measured(name: str, seconds: float) -> list[dict[str, Any]]:
                 for (flops, round_to), share, one in zip(settings, left, timings, strict=True)
             ]
     return rows
-
-
-def multiply_adds(model: keras.Model) -> int:
-    """For one image."""
-    found = summarize(model).flops
-    assert found is not None
-    return found
 
 
 def main() -> None:

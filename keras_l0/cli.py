@@ -30,6 +30,7 @@ from keras_l0.export.tflite import (
 from keras_l0.files import check_folder, check_target, replacing, write_text
 from keras_l0.models import check_built
 from keras_l0.pruning.goals import Goal
+from keras_l0.pruning.iterative import FRACTION
 from keras_l0.regularizers import L2L0
 from keras_l0.report.summary import summarize
 from keras_l0.scheme import compress as run_compress
@@ -276,7 +277,10 @@ def _parser() -> argparse.ArgumentParser:
         help="as sparse as it can be while this holds, as val_accuracy=0.98",
     )
     one.add_argument(
-        "--fraction", type=float, default=0.1, help="with --bound, pruned at a time (%(default)s)"
+        "--fraction",
+        type=float,
+        default=FRACTION,
+        help="with --bound, pruned at a time (%(default)s)",
     )
     one.add_argument("--out", required=True, help="folder for the files")
     one.add_argument(

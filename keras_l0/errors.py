@@ -1,5 +1,6 @@
 """One form for every error: argument, expected, received, what to do."""
 
+import math
 import numbers
 from collections.abc import Sequence
 
@@ -42,6 +43,22 @@ def one_of(choices: Sequence[str]) -> str:
     """
     *others, last = (f'"{choice}"' for choice in choices)
     return f"{', '.join(others)} or {last}"
+
+
+def at_least(argument: str, value: float, bound: float) -> float:
+    """The value as a float, if it is a finite number of ``bound`` or more.
+
+    Raises:
+        ValueError: if it is not.
+
+    Example:
+
+    >>> at_least("weight", 2, 0.0)
+    2.0
+    """
+    if not is_number(value) or not bound <= value < math.inf:
+        raise invalid_argument(argument, f"a finite float >= {bound:g}", value)
+    return float(value)
 
 
 def is_number(value: object) -> bool:

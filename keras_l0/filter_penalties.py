@@ -6,14 +6,13 @@ hand. Counting follows L. Xu et al., "Image smoothing via L0 gradient minimizati
 the exponential surrogate of ``L2L0``.
 """
 
-import math
 import warnings
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_l0.errors import invalid_argument, is_number, one_of
+from keras_l0.errors import at_least, invalid_argument, one_of
 
 AXES = ("spatial", "filters")
 
@@ -51,8 +50,8 @@ class GradientCount(keras.regularizers.Regularizer):
     """
 
     def __init__(self, weight: float, beta: float = 10.0, axes: str = "spatial") -> None:
-        self.weight = _at_least("weight", weight, 0.0)
-        self.beta = _at_least("beta", beta, 1.0)
+        self.weight = at_least("weight", weight, 0.0)
+        self.beta = at_least("beta", beta, 1.0)
         if axes not in AXES:
             raise invalid_argument("axes", one_of(AXES), axes)
         self.axes = axes
@@ -113,7 +112,7 @@ class RedundancyPenalty(keras.regularizers.Regularizer):
     """
 
     def __init__(self, weight: float, axis: int = -1) -> None:
-        self.weight = _at_least("weight", weight, 0.0)
+        self.weight = at_least("weight", weight, 0.0)
         if axis not in (-1, -2):
             raise invalid_argument("axis", "-1 or -2", axis)
         self.axis = axis
@@ -142,9 +141,3 @@ def _differences(w: Any, axis: int) -> Any:
     count = w.shape[axis]
     ahead = ops.take(w, [*range(1, count), count - 1], axis=axis)
     return ops.abs(ahead - w)
-
-
-def _at_least(name: str, value: float, bound: float) -> float:
-    if not is_number(value) or not bound <= value < math.inf:
-        raise invalid_argument(name, f"a finite float >= {bound:g}", value)
-    return float(value)

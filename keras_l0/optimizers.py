@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_l0.errors import invalid_argument, is_number, is_whole, one_of
+from keras_l0.errors import at_least, invalid_argument, is_number, is_whole, one_of
 
 RULES = ("relevance", "lobster")
 VARIABLES = ("prunable", "all")
@@ -78,11 +78,9 @@ class RelevanceDecay(keras.optimizers.Optimizer):
         gamma_steps: int | None = None,
         name: str | None = None,
     ) -> None:
-        inner = _inner(optimizer)
+        inner, decay = _inner(optimizer), at_least("gamma", gamma, 0.0)
         super().__init__(learning_rate=0.0, name=name)
         self.inner_optimizer = inner
-        if not is_number(gamma) or not 0 <= gamma < math.inf:
-            raise invalid_argument("gamma", "a finite float >= 0", gamma)
         if alpha != "auto" and (not is_number(alpha) or not 0 < float(alpha) < math.inf):
             raise invalid_argument("alpha", 'a finite float > 0, or "auto"', alpha)
         if variables not in VARIABLES:
@@ -93,7 +91,7 @@ class RelevanceDecay(keras.optimizers.Optimizer):
             raise invalid_argument("quantile", "a float in (0, 1)", quantile)
         if gamma_steps is not None and (not is_whole(gamma_steps) or gamma_steps < 1):
             raise invalid_argument("gamma_steps", "None or an integer >= 1", gamma_steps)
-        self.gamma, self.alpha = gamma, alpha
+        self.gamma, self.alpha = decay, alpha
         self.chosen, self.rule, self.quantile = variables, rule, quantile
         self.gamma_steps = gamma_steps
 
@@ -102,11 +100,10 @@ class RelevanceDecay(keras.optimizers.Optimizer):
         self._since_reset = self.add_variable(
             (), dtype="int", aggregation="only_first_replica", name="steps_since_reset"
         )
-        decayed = [variable for variable in variables if self._decays(variable)]
         self._alphas = {
             id(variable): self.add_variable((), dtype="float32", aggregation="mean", name="alpha")
-            for variable in decayed
-            if self.alpha == "auto"
+            for variable in variables
+            if self.alpha == "auto" and self._decays(variable)
         }
         self.inner_optimizer.build(variables)
         super().build(variables)

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
-from keras_l0.errors import invalid_argument, is_number
+from keras_l0.errors import at_least, invalid_argument, is_number
 
 NORMS = ("l2", "l1", "l0")
 
@@ -50,9 +50,9 @@ class L2L0(keras.regularizers.Regularizer):
     """
 
     def __init__(self, l2: float = 0.0, l0: float = 0.0, beta: float = 10.0) -> None:
-        self.l2 = _at_least("l2", l2, 0.0)
-        self.l0 = _at_least("l0", l0, 0.0)
-        self.beta = _at_least("beta", beta, 1.0)
+        self.l2 = at_least("l2", l2, 0.0)
+        self.l0 = at_least("l0", l0, 0.0)
+        self.beta = at_least("beta", beta, 1.0)
 
     def __call__(self, x: Any) -> Any:
         """The penalty of ``x``: a scalar tensor, float32 also where ``x`` is narrower."""
@@ -132,7 +132,7 @@ def zero_attraction(
     >>> float(zero_attraction(0.5, alpha=0.25, learning_rate=0.5, norm="l2"))
     -0.125
     """
-    factor = _at_least("alpha", alpha, 0.0)
+    factor = at_least("alpha", alpha, 0.0)
     weights = np.asarray(w, np.float64)
     rate, slope = _rate_and_slope(weights, learning_rate, norm, beta)
     return -rate * factor * slope
@@ -220,11 +220,5 @@ def _rate_and_slope(
         return rate, 2.0 * w if norm == "l2" else np.sign(w)
     if beta is None:
         raise invalid_argument("beta", 'a finite float >= 1 for norm="l0"', beta)
-    sharpness = _at_least("beta", beta, 1.0)
+    sharpness = at_least("beta", beta, 1.0)
     return rate, sharpness * np.sign(w) * np.exp(-sharpness * np.abs(w))
-
-
-def _at_least(name: str, value: float, bound: float) -> float:
-    if not is_number(value) or not bound <= value < math.inf:
-        raise invalid_argument(name, f"a finite float >= {bound:g}", value)
-    return float(value)

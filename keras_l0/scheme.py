@@ -19,7 +19,7 @@ from keras_l0.export.tflite import CALIBRATED, ExportReport, check_export, expor
 from keras_l0.pruning import plan
 from keras_l0.pruning.callbacks import GlobalPrune, LayerwisePrune, RandomPrune
 from keras_l0.pruning.goals import Goal
-from keras_l0.pruning.iterative import IterativePrune
+from keras_l0.pruning.iterative import FRACTION, IterativePrune
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.once import choose_score, make_plan, prune
 from keras_l0.pruning.schedules import check_ramp
@@ -28,8 +28,6 @@ from keras_l0.regularizers import L2L0
 from keras_l0.report.summary import Summary, summarize
 from keras_l0.text import table
 from keras_l0.versions import versions
-
-_FRACTION = 0.1
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def compress(
     compression: float | None = None,
     sparsity: float | None = None,
     bound: Mapping[str, float] | None = None,
-    fraction: float = _FRACTION,
+    fraction: float = FRACTION,
     regularizer: Regularizer | str | None = "auto",
     scale: str | None = None,
     overrides: Mapping[str, Regularizer | None] | None = None,
@@ -217,8 +215,8 @@ def compress(
         for argument, (given, plain) in unused.items():
             if given != plain:
                 raise invalid_argument(argument, f"{plain!r} with a `bound`", given)
-    elif fraction != _FRACTION:
-        raise invalid_argument("fraction", f"{_FRACTION} without a `bound`", fraction)
+    elif fraction != FRACTION:
+        raise invalid_argument("fraction", f"{FRACTION} without a `bound`", fraction)
     goal = None if iterative else Goal(sparsity, compression)
     if iterative and not ramp + finetune:
         raise invalid_argument("ramp", "an epoch or more of `ramp` or `finetune`", ramp)
@@ -335,8 +333,7 @@ def _check_goal(
     """Raises a ``ValueError`` unless the model can be pruned so far, and its weights are finite."""
     targets = find_targets(model, layers)
     if goal is None:
-        plan.check_live(model, targets)
-        plan.check_weights(plan.of_the_rest(targets, _FRACTION))
+        plan.check_prunable(model, targets)
     else:
         plan.check_weights(make_plan(model, targets, goal, method))
 

@@ -1,14 +1,13 @@
 """Which channels matter least: a score for each class of channels, the smallest go first."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_l0.structure.graph import Graph, Group
+from keras_l0.structure.rules import Weights
 
-Weights = Callable[[Any], NDArray[Any]]
 Score = Callable[[Graph, Weights], NDArray[np.float64]]
 
 

@@ -24,11 +24,13 @@ from keras_l0.pruning.once import choose_score
 
 MODES = ("auto", "min", "max")
 SUFFIX = ".weights.h5"
+FRACTION = 0.1
+"""How much of what is left goes at a time, if nothing else is said."""
 
 
 @dataclass(frozen=True)
 class State:
-    """Weights that held the bound: their sparsity, the metric's value (NaN where not known)."""
+    """Weights that held the bound: their zeros, the metric's value (NaN where not known)."""
 
     weights: list[NDArray[Any]]
     zeros: int
@@ -89,7 +91,7 @@ class IterativePrune(KeepZeros):
         monitor: str,
         bound: float,
         *,
-        fraction: float = 0.1,
+        fraction: float = FRACTION,
         mode: str = "auto",
         begin: int = 0,
         every: int = 1,
@@ -169,8 +171,7 @@ class IterativePrune(KeepZeros):
         self.model.set_weights(self.kept.weights)
 
     def _prepare(self) -> None:
-        plan.check_live(self.model, self._targets)
-        plan.check_weights(plan.of_the_rest(self._targets, self.fraction))
+        plan.check_prunable(self.model, self._targets)
         self._due = False
 
     def _resume(self, epoch: int) -> None:

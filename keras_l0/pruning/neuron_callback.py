@@ -33,7 +33,7 @@ class NeuronPrune(Prune):
         scope: ``"layer"``; or ``"global"``, where the channels of all groups are ranked together.
         minimum: how many channels stay in each layer, ≥ 1.
         round_to: each layer keeps a multiple of so many channels, ≥ 1, or all that it has: a
-            runtime computes 8 to 32 at once, and fewer take as long.
+            runtime computes several at once, and a part of them takes as long as all.
         begin: as in ``GlobalPrune``, as are the following.
         end: the epoch that prunes last.
         every: epochs from one pruning to the next.

@@ -1,6 +1,6 @@
 """Neurons and filters: which of them matter least, and taking whole channels to zero."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from keras_l0.pruning.targets import Targets
 from keras_l0.structure.dead import Facts
 from keras_l0.structure.flops import Uses, uses_of_weights
 from keras_l0.structure.graph import Graph, Group, values_of
+from keras_l0.structure.rules import Weights
 from keras_l0.text import by_reason
 
 Gone = NDArray[np.bool_]
@@ -247,7 +248,7 @@ class Neurons:
         )
 
 
-def zeroed(graph: Graph, gone: Gone) -> Callable[[Any], NDArray[Any]]:
+def zeroed(graph: Graph, gone: Gone) -> Weights:
     """What variables hold once all that makes these channels is zero."""
     slots: dict[int, list[Any]] = {}
     for slot in graph.slots:

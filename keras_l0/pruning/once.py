@@ -116,8 +116,8 @@ def prune(
     ):
         if type(value) is not type(unset) or value != unset:
             raise invalid_argument(name, 'nothing without method="neuron"', value)
-    chosen = choose_score(method, score, seed)
     asked = Goal(sparsity, compression)
+    chosen = choose_score(method, score, seed)
     targets = find_targets(model, layers)
     plan.prune_to(make_plan(model, targets, asked, method), 1.0, chosen)
     return Pruned(

@@ -201,6 +201,12 @@ def check_live(model: keras.Model, targets: Targets) -> None:
         )
 
 
+def check_prunable(model: keras.Model, targets: Targets) -> None:
+    """Raises a ``ValueError`` unless there are weights to prune, and they are finite."""
+    check_live(model, targets)
+    check_weights([Quota(targets.live, 0)])
+
+
 def _wanted(
     model: keras.Model, targets: Targets, goal: Goal | None, unit: Unit
 ) -> tuple[float, int]:

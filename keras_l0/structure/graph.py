@@ -81,7 +81,12 @@ class Graph:
             for call, why in self._book.left
             if call.output not in self.outputs
         }
-        last = {id(v) for c in self.calls if c.output in self.outputs for v in _variables(c.op)}
+        last = {
+            id(v)
+            for c in self.calls
+            if c.output in self.outputs
+            for v in getattr(c.op, "variables", ())
+        }
         for slot in self.slots:
             locked = slot.role == "makes" and (classes[slot.ids] == LOCKED).all()
             if locked and id(slot.variable) not in last:
@@ -205,10 +210,6 @@ class Graph:
             left = int(np.count_nonzero(~gone[self.classes[slot.ids]]))
             sizes[id(slot.variable)][slot.axis] = left
         return {key: int(np.prod(shape)) for key, shape in sizes.items()}
-
-
-def _variables(op: Any) -> list[keras.Variable]:
-    return op.variables if isinstance(op, keras.Layer) else []
 
 
 def _training(node: Any) -> bool | None:

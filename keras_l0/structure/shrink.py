@@ -73,7 +73,7 @@ def last_cut(model: keras.Model) -> Cut:
     while cut.removes_anything():
         before = cut
         cut = find_cut(Graph(rebuilt(before)), values_of)
-        if _size(cut.graph) >= _size(before.graph):
+        if _size(cut.graph) >= _size(before.graph):  # that it ends does not rest on the rules
             break
     return cut
 

@@ -56,7 +56,7 @@ def _rules() -> dict[str, Rule]:
         Activation(): "Activation",
         Elementwise(): "ReLU LeakyReLU ELU Identity",
         Same(): "ActivityRegularization",
-        Dropping(): ("Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D GaussianDropout"),
+        Dropping(): "Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D GaussianDropout",
         Noisy(): "GaussianNoise AlphaDropout",
         Spatial(): (
             "MaxPooling1D MaxPooling2D MaxPooling3D "
