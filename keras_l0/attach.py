@@ -10,7 +10,7 @@ from keras.regularizers import Regularizer
 
 from keras_l0.errors import invalid_argument
 from keras_l0.models import check_built, layer_path
-from keras_l0.pruning.targets import matches, names, walk
+from keras_l0.pruning.targets import matches, names_variable, walk
 
 SCALES = {"layer_size": ("l2", "l1", "l0"), "layer_size_l0": ("l0",)}
 
@@ -78,7 +78,7 @@ class _Kernel:
     def matches(self, pattern: str) -> bool:
         """Whether a pattern means its layer, or itself."""
         return matches(self.lineage, pattern) or (
-            self.variable is not None and names(pattern, self.lineage, self.variable)
+            self.variable is not None and names_variable(pattern, self.lineage, self.variable)
         )
 
     @property

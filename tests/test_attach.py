@@ -270,7 +270,7 @@ def test_a_pattern_of_an_enclosing_layer_reaches_those_inside() -> None:
     assert sorted(done.penalized.values(), key=str) == [PENALTY, None]
 
 
-@pytest.mark.parametrize("pattern", ["nothing", "norm", "first/kernel"])
+@pytest.mark.parametrize("pattern", ["nothing", "norm", "first/bias"])
 def test_a_pattern_that_matches_no_layer_with_a_kernel_is_refused(pattern: str) -> None:
     model = network()
     message = invalid(

@@ -65,9 +65,7 @@ def test_each_kernel_whose_filters_can_go_has_constraints_that_fit_it() -> None:
         "conv/kernel": (-1, "spatial"),
         "depthwise/kernel": (-2, "spatial"),
         "pointwise/kernel": (-1, "filters"),
-        "separable/depthwise_kernel": (-2, "spatial"),
         "separable/pointwise_kernel": (-1, "filters"),
         "transpose/kernel": (-2, "spatial"),
         "dense/kernel": (-1, "filters"),
     }
-    assert done.penalized["net/top/kernel"] is None
