@@ -1,6 +1,7 @@
 """Keras 3 networks made small: regularization, pruning, sparse TFLite files."""
 
 from keras_l0.attach import regularize as regularize
+from keras_l0.composite import Composite as Composite
 from keras_l0.export.explain import explain_sparsity as explain_sparsity
 from keras_l0.export.tflite import export_tflite as export_tflite
 from keras_l0.filter_penalties import GradientCount as GradientCount

@@ -10,7 +10,7 @@ from keras.regularizers import Regularizer
 
 from keras_l0.errors import invalid_argument
 from keras_l0.models import check_built, layer_path
-from keras_l0.pruning.targets import matches, walk
+from keras_l0.pruning.targets import matches, names_variable, walk
 
 SCALES = {"layer_size": ("l2", "l1", "l0"), "layer_size_l0": ("l0",)}
 
@@ -75,6 +75,12 @@ class _Kernel:
         assert self.place is not None, "a layer not built is known by its attribute"
         return f"{layer_path(self.place[0])}/{self.place[1]}"
 
+    def matches(self, pattern: str) -> bool:
+        """Whether a pattern means its layer, or itself."""
+        return matches(self.lineage, pattern) or (
+            self.variable is not None and names_variable(pattern, self.lineage, self.variable)
+        )
+
     @property
     def kind(self) -> str:
         """Layers are compared in size with their like: dense, conv or recurrent."""
@@ -107,8 +113,9 @@ def regularize(
         regularizer: such as ``L2L0``; ``None`` takes the penalty off.
         scale: ``None``, ``"layer_size"`` or ``"layer_size_l0"``.
         overrides: the paper's SEP: a regularizer for each layer, or ``None`` to leave it out,
-            by ``fnmatch`` patterns on its path or name; the first that matches counts. These
-            are not scaled.
+            by ``fnmatch`` patterns on its path or name, or on those of one kernel of a built
+            layer, as ``"lstm/recurrent_kernel"``; the first that matches counts. These are not
+            scaled.
 
     Returns:
         What was done, layer by layer; ``print`` shows it.
@@ -231,7 +238,7 @@ def _choose(
     chosen = []
     used = set()
     for kernel in kernels:
-        hits = [pattern for pattern in overrides if matches(kernel.lineage, pattern)]
+        hits = [pattern for pattern in overrides if kernel.matches(pattern)]
         used.update(hits)
         chosen.append((overrides[hits[0]], True) if hits else (regularizer, False))
     for pattern in overrides:

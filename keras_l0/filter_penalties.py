@@ -84,6 +84,9 @@ class GradientCount(keras.regularizers.Regularizer):
         """The arguments."""
         return {"weight": self.weight, "beta": self.beta, "axes": self.axes}
 
+    def __repr__(self) -> str:
+        return f"GradientCount({self.weight:g}, beta={self.beta:g}, axes={self.axes!r})"
+
 
 @keras.saving.register_keras_serializable(package="keras_l0")
 class RedundancyPenalty(keras.regularizers.Regularizer):
@@ -134,6 +137,9 @@ class RedundancyPenalty(keras.regularizers.Regularizer):
     def get_config(self) -> dict[str, Any]:
         """The arguments."""
         return {"weight": self.weight, "axis": self.axis}
+
+    def __repr__(self) -> str:
+        return f"RedundancyPenalty({self.weight:g}, axis={self.axis})"
 
 
 def _differences(w: Any, axis: int) -> Any:

@@ -1,11 +1,9 @@
 """The scheme in one call: penalised training, pruning, fine tuning, export."""
 
-import json
 import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -15,84 +13,14 @@ from keras.regularizers import Regularizer
 from keras_l0.attach import regularize
 from keras_l0.data import check_compiled, evaluate, unpack
 from keras_l0.errors import invalid_argument, is_whole
-from keras_l0.export.tflite import CALIBRATED, ExportReport, check_export, export_tflite
-from keras_l0.pruning import plan
-from keras_l0.pruning.callbacks import GlobalPrune, LayerwisePrune, RandomPrune
-from keras_l0.pruning.goals import Goal
-from keras_l0.pruning.iterative import FRACTION, IterativePrune
+from keras_l0.export.tflite import CALIBRATED, check_export, export_tflite
+from keras_l0.pruning.iterative import FRACTION
 from keras_l0.pruning.keep import KeepZeros
-from keras_l0.pruning.once import choose_score, make_plan, prune
-from keras_l0.pruning.schedules import check_ramp
 from keras_l0.pruning.targets import find_targets
-from keras_l0.regularizers import L2L0
-from keras_l0.report.summary import Summary, summarize
-from keras_l0.text import table
+from keras_l0.report.summary import summarize
+from keras_l0.result import Report, Result
 from keras_l0.versions import versions
-
-
-@dataclass(frozen=True)
-class Report:
-    """What ``compress`` did and reached.
-
-    Args:
-        before: loss and metrics on the validation data of the model as it was given.
-        trained: the same after the penalised training, before any pruning; ``None`` if there
-            was no such training.
-        after: the same at the end.
-        summary: the weights at the end.
-        export: the exported file's report, or ``None``.
-        export_refusal: why there is none though one was asked for.
-        settings: the arguments.
-        versions: of the packages that did it.
-        seconds: how long it took.
-    """
-
-    before: dict[str, float]
-    trained: dict[str, float] | None
-    after: dict[str, float]
-    summary: Summary
-    export: ExportReport | None
-    export_refusal: str | None
-    settings: dict[str, Any]
-    versions: dict[str, str]
-    seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report in plain Python values, for JSON."""
-        parts = {
-            name: value for name, value in vars(self).items() if name not in ("summary", "export")
-        }
-        export = self.export.to_dict() if self.export else None
-        return {**parts, "summary": self.summary.to_dict(), "export": export}
-
-    def to_json(self) -> str:
-        """The report as JSON."""
-        return json.dumps(self.to_dict(), indent=2)
-
-    def __str__(self) -> str:
-        stages = {"given": self.before, "trained": self.trained, "compressed": self.after}
-        there = {name: metrics for name, metrics in stages.items() if metrics is not None}
-        rows = [
-            [metric, *(f"{metrics[metric]:.4f}" for metrics in there.values())]
-            for metric in self.after
-        ]
-        text = table(["validation", *there], rows)
-        return "\n".join([text, str(self.summary), *([str(self.export)] if self.export else [])])
-
-
-@dataclass(frozen=True)
-class Result:
-    """The compressed model, how it came about, and what it reached.
-
-    Args:
-        model: the model that was given, now sparse.
-        history: Keras' history of all epochs.
-        report: the figures; ``print`` shows them.
-    """
-
-    model: keras.Model
-    history: keras.callbacks.History
-    report: Report
+from keras_l0.ways import Bound, Way, choose_way
 
 
 def compress(
@@ -100,8 +28,10 @@ def compress(
     train: Any,
     validation: Any,
     *,
+    scheme: str = "l2l0",
     compression: float | None = None,
     sparsity: float | None = None,
+    flops: float | None = None,
     bound: Mapping[str, float] | None = None,
     fraction: float = FRACTION,
     regularizer: Regularizer | str | None = "auto",
@@ -133,6 +63,11 @@ def compress(
     is left, the zeros held. ``ramp=0`` is the paper's own scheme: prune once, then fine-tune.
     The model is trained in place, with the optimizer it was compiled with.
 
+    ``scheme="redundancy"`` takes whole neurons and filters instead, those first that are most
+    alike another one of their layer, and ``shrink`` takes them out of the model in the result.
+    Its penalties are composite constraints, a ``RedundancyPenalty`` and a ``GradientCount`` on
+    each kernel whose filters can go, which lessen what pruning takes.
+
     With a ``bound`` the network becomes as sparse as it can be instead: after ``warmup`` epochs,
     ``ramp`` + ``finetune`` epochs prune with ``IterativePrune`` for as long as the metric holds.
 
@@ -141,8 +76,11 @@ def compress(
         train: what ``fit`` takes: a tuple ``(x, y)`` or ``(x, y, sample_weight)`` of arrays,
             or a ``tf.data`` dataset, a ``PyDataset``, a PyTorch ``DataLoader``.
         validation: the same, to evaluate on.
+        scheme: ``"l2l0"`` or ``"redundancy"``.
         compression: all parameters of the network over those left, ≥ 1.
         sparsity: instead: zeros over all prunable weights, in [0, 1).
+        flops: with ``scheme="redundancy"`` instead of a compression: the share of multiply-adds
+            that go, in [0, 1).
         bound: instead: a validation metric's name in the logs with the least it may be, or the
             most if smaller is better, as in ``{"val_accuracy": 0.98}``.
         fraction: with a bound, of the weights that are left how many go at a time, in (0, 1).
@@ -174,7 +112,8 @@ def compress(
         optimize_for: of the export, likewise.
 
     Returns:
-        The model, its history and a report.
+        The model, its history and a report. With ``scheme="redundancy"`` the model is a new one,
+        shrunk; that which was given has zeros in its place.
 
     Raises:
         ValueError: if an argument is out of its range or the target is out of reach, before
@@ -201,31 +140,25 @@ def compress(
     for name, value in (("warmup", warmup), ("ramp", ramp), ("finetune", finetune)):
         if not is_whole(value) or value < 0:
             raise invalid_argument(name, "a number of epochs, an integer >= 0", value)
-    iterative = None
-    if bound is not None:
-        iterative = _iterative(bound, fraction, warmup, layers)
-        unused: dict[str, tuple[Any, Any]] = {
-            "compression": (compression, None),
-            "sparsity": (sparsity, None),
-            "method": (method, "global"),
-            "power": (power, 3.0),
-            "regrow": (regrow, False),
-            "finetune_penalty": (finetune_penalty, True),
-        }
-        for argument, (given, plain) in unused.items():
-            if given != plain:
-                raise invalid_argument(argument, f"{plain!r} with a `bound`", given)
-    elif fraction != FRACTION:
-        raise invalid_argument("fraction", f"{FRACTION} without a `bound`", fraction)
-    goal = None if iterative else Goal(sparsity, compression)
-    if iterative and not ramp + finetune:
-        raise invalid_argument("ramp", "an epoch or more of `ramp` or `finetune`", ramp)
-    choose_score(method, "magnitude", seed)
-    check_ramp(warmup, warmup + max(ramp, 1) - 1, 1, power, regrow=False)
-    if regrow and ramp < 2:
-        raise invalid_argument("regrow", "False without a ramp of 2 epochs or more", regrow)
-    if regrow and method == "random":
-        raise invalid_argument("regrow", 'False with method="random"', regrow)
+    way = choose_way(
+        scheme=scheme,
+        compression=compression,
+        sparsity=sparsity,
+        flops=flops,
+        bound=bound,
+        fraction=fraction,
+        method=method,
+        warmup=warmup,
+        ramp=ramp,
+        finetune=finetune,
+        finetune_penalty=finetune_penalty,
+        power=power,
+        regrow=regrow,
+        seed=seed,
+        layers=layers,
+    )
+    if scale is not None and regularizer == "auto" and scheme == "redundancy":
+        raise invalid_argument("scale", 'None for the penalties of scheme="redundancy"', scale)
     if export is not None:
         check_export(export, quantize, "export", optimize_for)
     fit_arguments = unpack(train, "train") | {
@@ -240,40 +173,26 @@ def compress(
     }
     was_built = model.built
     if was_built:
-        _check_goal(model, layers, goal, method)
+        way.check(model)
     before = evaluate(
         model, validation, "validation", steps=validation_steps, batch_size=batch_size
     )
     if not was_built:  # the evaluation has built it
-        _check_goal(model, layers, goal, method)
-    if iterative:  # a metric that is not there is told now, not after the warmup
-        iterative.set_model(model)
-        iterative.holds(before | {f"val_{name}": value for name, value in before.items()})
-    _penalise(model, regularizer, scale, overrides)
+        way.check(model)
+    if isinstance(way, Bound):
+        way.check_metrics(model, before)
+    _penalise(model, way, regularizer, scale, overrides)
     began = time.perf_counter()
 
-    what: dict[str, Any] = {"compression": compression, "sparsity": sparsity, "layers": layers}
-    when: dict[str, Any] = {
-        "begin": warmup,
-        "end": warmup + ramp - 1 if ramp else None,
-        "power": power,
-    }
-    pruner: keras.callbacks.Callback
-    if iterative:
-        pruner = iterative
-    elif method == "random":
-        pruner = RandomPrune(**what, **when, seed=seed)
-    else:
-        kind = GlobalPrune if method == "global" else LayerwisePrune
-        pruner = kind(**what, **when, regrow=regrow)
-    one_fit = iterative is not None or (finetune_penalty and finetune > 0)
+    one_fit = isinstance(way, Bound) or (finetune_penalty and finetune > 0)
     first = warmup + ramp + (finetune if one_fit else 0)
     history = keras.callbacks.History()
     if first:
-        added = [pruner] if ramp or one_fit else []
+        end = warmup + ramp - 1 if ramp else None
+        added = [way.callback(warmup, end)] if ramp or one_fit else []
         history = model.fit(epochs=first, callbacks=[*added, *callbacks], **fit_arguments)
     if not (ramp or one_fit):
-        prune(model, sparsity, compression=compression, method=method, seed=seed, layers=layers)
+        way.once(model)
     if finetune and not one_fit:
         regularize(model, None)
         history = _joined(
@@ -285,6 +204,7 @@ def compress(
                 **fit_arguments,
             ),
         )
+    model = way.result(model)
     after = evaluate(model, validation, "validation", steps=validation_steps, batch_size=batch_size)
     exported, refusal = None, None
     if export is not None:
@@ -317,27 +237,6 @@ def compress(
 _NOT_SETTINGS = ("model", "train", "validation", "callbacks", "export")
 
 
-def _iterative(
-    bound: Mapping[str, float], fraction: float, begin: int, layers: str | Sequence[str] | None
-) -> IterativePrune:
-    """The callback that prunes while a metric holds."""
-    if not isinstance(bound, Mapping) or len(bound) != 1:
-        raise invalid_argument("bound", 'one metric with its bound, {"val_accuracy": 0.98}', bound)
-    ((monitor, value),) = bound.items()
-    return IterativePrune(monitor, value, fraction=fraction, begin=begin, layers=layers)
-
-
-def _check_goal(
-    model: keras.Model, layers: str | Sequence[str] | None, goal: Goal | None, method: str
-) -> None:
-    """Raises a ``ValueError`` unless the model can be pruned so far, and its weights are finite."""
-    targets = find_targets(model, layers)
-    if goal is None:
-        plan.check_prunable(model, targets)
-    else:
-        plan.check_weights(make_plan(model, targets, goal, method))
-
-
 def _plain(value: Any) -> Any:
     """A value as JSON can hold it."""
     if isinstance(value, Regularizer):
@@ -351,6 +250,7 @@ def _plain(value: Any) -> Any:
 
 def _penalise(
     model: keras.Model,
+    way: Way,
     regularizer: Regularizer | str | None,
     scale: str | None,
     overrides: Mapping[str, Regularizer | None] | None,
@@ -361,7 +261,8 @@ def _penalise(
         has_one = any(weight.variable.regularizer for weight in find_targets(model).live)
         if scale is None and not overrides and has_one:
             return
-        regularizer = L2L0(l2=1e-5, l0=1e-5, beta=10.0)
+        regularizer, chosen = way.penalties(model)
+        overrides = {**(overrides or {}), **chosen}
     regularize(model, regularizer, scale=scale, overrides=overrides)
 
 

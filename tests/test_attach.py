@@ -238,6 +238,13 @@ def test_a_dense_layer_in_a_block_named_after_convolutions_is_still_dense() -> N
     assert [found.l0 for found in done.penalized.values()] == [0.5, 0.5]
 
 
+def test_an_override_may_name_one_kernel_of_a_layer() -> None:
+    model = keras.Sequential([keras.Input((4, 3)), keras.layers.LSTM(2, name="lstm")], name="net")
+    done = regularize(model, None, overrides={"lstm/recurrent_kernel": PENALTY})
+    kernels = {path.rpartition("/")[2]: penalty for path, penalty in done.penalized.items()}
+    assert kernels == {"kernel": None, "recurrent_kernel": PENALTY}
+
+
 def test_overrides_are_not_scaled() -> None:
     own = L2L0(l0=0.125)
     done = regularize(network(), PENALTY, scale="layer_size", overrides={"out": own})
@@ -263,7 +270,7 @@ def test_a_pattern_of_an_enclosing_layer_reaches_those_inside() -> None:
     assert sorted(done.penalized.values(), key=str) == [PENALTY, None]
 
 
-@pytest.mark.parametrize("pattern", ["nothing", "norm", "first/kernel"])
+@pytest.mark.parametrize("pattern", ["nothing", "norm", "first/bias"])
 def test_a_pattern_that_matches_no_layer_with_a_kernel_is_refused(pattern: str) -> None:
     model = network()
     message = invalid(

@@ -14,7 +14,7 @@ import keras_l0
 # Keras itself imports the last two where they are installed: what counts is what we add.
 HEAVY = ["tensorflow", "ai_edge_litert", "matplotlib", "sklearn"]
 NAMES = (
-    "GlobalPrune GradientCount IterativePrune KeepZeros L2L0 LayerwisePrune NeuronPrune "
+    "Composite GlobalPrune GradientCount IterativePrune KeepZeros L2L0 LayerwisePrune NeuronPrune "
     "RandomPrune RedundancyPenalty RelevanceDecay compress explain_sparsity export_tflite "
     "largest_alpha prune regularize scaling_factor shrink summarize sweep zero_attraction"
 ).split()

@@ -120,6 +120,39 @@ def test_the_share_of_multiply_adds_is_reached_by_the_smallest_fraction(
     assert summarize(small).flops == summary.flops_shrunk
 
 
+@pytest.mark.parametrize("score", ["norm", "redundancy"])
+@pytest.mark.parametrize("make", [lenet_5_caffe, resnet_20, net])
+def test_the_compression_is_reached_by_the_smallest_fraction(
+    make: Callable[[], keras.Model], score: str
+) -> None:
+    model = make()
+    prune(model, method="neuron", compression=3, score=score)
+    small = shrink(model)
+    assert 3 <= model.count_params() / small.count_params() < 3.6
+
+
+def test_a_ramp_takes_its_share_of_the_parameters() -> None:
+    model = lenet_5_caffe()
+    model.compile("adam", "mse")
+    left = []
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: left.append(shrink(model).count_params() / model.count_params())
+    )
+    x, y = np.ones((8, 28, 28, 1), np.float32), np.ones((8, 10), np.float32)
+    pruner = NeuronPrune(compression=4, begin=0, end=2, power=1.0)
+    model.fit(x, y, epochs=3, callbacks=[pruner, look], verbose=0)
+    np.testing.assert_allclose(left, [0.75, 0.5, 0.25], atol=0.02)
+    assert left[-1] <= 0.25
+
+
+def test_a_compression_out_of_reach_is_refused_with_the_largest_that_is_not() -> None:
+    model = net()
+    with pytest.raises(ValueError, match=r"argument `compression`\. Expected at most") as error:
+        prune(model, method="neuron", compression=1e4)
+    (most,) = re.findall(r"at most ([0-9.]+),", str(error.value))
+    prune(model, method="neuron", compression=float(most))
+
+
 def joined() -> keras.Model:
     """Two layers side by side whose channels a sum ties to those of a third, and a small one."""
     inputs = keras.Input((6,))
@@ -286,20 +319,30 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {},
         invalid(
             "fraction",
-            "just one of `fraction` and `flops`",
+            "just one of `fraction`, `flops` and `compression`",
             None,
-            "`flops` is None: the share of channels to take, or of multiply-adds",
+            "And flops=None, compression=None",
         ),
     ),
     "both": (
         {"fraction": 0.5, "flops": 0.5},
         invalid(
             "fraction",
-            "just one of `fraction` and `flops`",
+            "just one of `fraction`, `flops` and `compression`",
             0.5,
-            "`flops` is 0.5: the share of channels to take, or of multiply-adds",
+            "And flops=0.5, compression=None",
         ),
     ),
+    "two": (
+        {"flops": 0.5, "compression": 2},
+        invalid(
+            "fraction",
+            "just one of `fraction`, `flops` and `compression`",
+            None,
+            "And flops=0.5, compression=2",
+        ),
+    ),
+    "compression": ({"compression": 0.5}, invalid("compression", "a finite float >= 1", 0.5)),
     "one": ({"fraction": 1.0}, invalid("fraction", "a number in [0, 1)", 1.0)),
     "negative": ({"flops": -0.1}, invalid("flops", "a number in [0, 1)", -0.1)),
     "NaN": ({"flops": math.nan}, invalid("flops", "a number in [0, 1)", math.nan)),
@@ -364,9 +407,7 @@ def test_a_subclassed_model_is_refused_with_what_works_instead() -> None:
             call(model)
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"sparsity": 0.5}, {"compression": 2}, {"seed": 1, "fraction": 0.5}]
-)
+@pytest.mark.parametrize("arguments", [{"sparsity": 0.5}, {"seed": 1, "fraction": 0.5}])
 def test_what_does_not_go_with_neurons_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r'None with method="neuron"'):
         prune(net(), method="neuron", **arguments)

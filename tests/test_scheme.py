@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_l0 import L2L0, GlobalPrune
+from keras_l0 import L2L0, Composite, GlobalPrune
 from keras_l0.scheme import Result, compress
 
 BACKEND = keras.backend.backend()
@@ -102,6 +102,40 @@ def test_with_a_bound_it_is_as_sparse_as_the_metric_allows(finetune: int) -> Non
     assert result.report.summary.sparsity == pytest.approx(max(held))
     assert max(held) > 0
     json.loads(result.report.to_json())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param({"compression": 2}, id="compression"),
+        pytest.param({"flops": 0.5}, id="flops"),
+        pytest.param({"compression": 2, "ramp": 0}, id="once"),
+        pytest.param({"compression": 2, "ramp": 0, "finetune": 0}, id="once, at the end"),
+        pytest.param({"flops": 0.5, "finetune_penalty": False}, id="tuned without the penalty"),
+    ],
+)
+def test_the_redundancy_scheme_gives_a_smaller_network(arguments: dict[str, Any]) -> None:
+    model = net()
+    given = {**SHORT, **arguments}
+    result = compress(model, (X, Y), (X, Y), scheme="redundancy", **given)
+    assert result.history.epoch == list(range(given["warmup"] + given["ramp"] + given["finetune"]))
+    # A unit has 16 of the 131 parameters, and 15 of the 120 multiply-adds.
+    assert result.model.get_layer("first").units == (4 if "flops" in arguments else 3)
+    assert result.report.summary.parameters == result.model.count_params()
+    np.testing.assert_allclose(
+        result.model.predict(X, verbose=0), model.predict(X, verbose=0), rtol=1e-4, atol=1e-6
+    )
+    penalty = model.get_layer("first").kernel.regularizer
+    assert isinstance(penalty, Composite) != ("finetune_penalty" in arguments)
+    assert model.get_layer("second").kernel.regularizer is None
+    json.loads(result.report.to_json())
+
+
+def test_penalties_of_ones_own_go_before_those_of_the_redundancy_scheme() -> None:
+    model, own = net(), L2L0(l2=1e-3)
+    options = {**SHORT, "overrides": {"first": own}}
+    compress(model, (X, Y), (X, Y), scheme="redundancy", compression=2, **options)
+    assert model.get_layer("first").kernel.regularizer is own
 
 
 def test_the_ramp_prunes_between_warmup_and_fine_tuning() -> None:
@@ -359,6 +393,43 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"compression": 4, "method": "neat"},
         'Invalid value for argument `method`. Expected "global", "layerwise" or '
         "\"random\". Received: method='neat'",
+    ),
+    "scheme": (
+        net,
+        {"compression": 4, "scheme": "neat"},
+        'Invalid value for argument `scheme`. Expected "l2l0" or "redundancy". '
+        "Received: scheme='neat'",
+    ),
+    "flops": (
+        net,
+        {"flops": 0.5},
+        'Invalid value for argument `flops`. Expected None without scheme="redundancy". '
+        "Received: flops=0.5",
+    ),
+    "redundancy to a sparsity": (
+        net,
+        {"sparsity": 0.5, "scheme": "redundancy"},
+        'Invalid value for argument `sparsity`. Expected None with scheme="redundancy". '
+        "Received: sparsity=0.5",
+    ),
+    "redundancy to nothing": (
+        net,
+        {"scheme": "redundancy"},
+        "Invalid value for argument `compression`. Expected just one of `compression` and `flops` "
+        'with scheme="redundancy". Received: compression=None. And flops=None.',
+    ),
+    "redundancy out of reach": (
+        net,
+        {"scheme": "redundancy", "flops": 0.99},
+        "Invalid value for argument `flops`. Expected at most 0.875, the largest reachable. "
+        "Received: flops=0.99. What is left alone stays, and `minimum` and `round_to` in each "
+        "layer.",
+    ),
+    "redundancy scaled": (
+        net,
+        {"scheme": "redundancy", "flops": 0.5, "scale": "layer_size"},
+        "Invalid value for argument `scale`. Expected None for the penalties of "
+        "scheme=\"redundancy\". Received: scale='layer_size'",
     ),
     "seed": (
         net,

@@ -32,10 +32,8 @@ class Goal:
             )
         if self.sparsity is not None:
             check_fraction("sparsity", self.sparsity)
-        if self.compression is not None and not (
-            is_number(self.compression) and 1 <= self.compression < math.inf
-        ):
-            raise invalid_argument("compression", "a finite float >= 1", self.compression)
+        if self.compression is not None:
+            check_compression(self.compression)
 
 
 def global_goal(
@@ -89,6 +87,12 @@ def layerwise_goal(
     for pattern, value in sparsities.items():
         check_fraction(f"sparsities[{pattern!r}]", value)
     return None
+
+
+def check_compression(value: object) -> None:
+    """Raises a ``ValueError`` unless ``value`` is a finite number of 1 or more."""
+    if not is_number(value) or not 1 <= value < math.inf:  # type: ignore[operator]
+        raise invalid_argument("compression", "a finite float >= 1", value)
 
 
 def check_fraction(argument: str, value: object) -> None:

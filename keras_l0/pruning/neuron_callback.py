@@ -16,8 +16,8 @@ class NeuronPrune(Prune):
     filters, biases, γ and β, and the moving mean of its normalization. They are held at zero from
     then on, and ``shrink`` takes them out of the trained model. Layers whose channels cannot be
     taken out are left alone and named. As in ``GlobalPrune``, pruning happens at the beginning of
-    an epoch, to the ramp's share of ``fraction`` or ``flops``. Before a ``GlobalPrune`` in the
-    list, which then counts its zeros, it is the paper's NP+GP.
+    an epoch, to the ramp's share of ``fraction``, ``flops`` or ``1 - 1 / compression``. Before a
+    ``GlobalPrune`` in the list, which then counts its zeros, it is the paper's NP+GP.
 
     Logs gain ``sparsity``, ``compression`` and ``penalty``.
 
@@ -25,6 +25,8 @@ class NeuronPrune(Prune):
         fraction: the share of channels to take, in [0, 1): ``round(fraction · n)`` of the n
             channels of each group of layers that hang together.
         flops: instead: the share of multiply-adds to take, in [0, 1), of the model as it stands;
+            the fraction is the smallest that reaches it.
+        compression: instead: all parameters of the network over those that ``shrink`` leaves, ≥ 1;
             the fraction is the smallest that reaches it.
         score: ``"norm"``, the ℓ2 norm √(Σ w²) of all weights that make a channel; or
             ``"redundancy"``, 1 − |cos| between the filters of the two most alike channels, of
@@ -67,6 +69,7 @@ class NeuronPrune(Prune):
         fraction: float | None = None,
         *,
         flops: float | None = None,
+        compression: float | None = None,
         score: str = "norm",
         scope: str = "layer",
         minimum: int = 1,
@@ -77,7 +80,7 @@ class NeuronPrune(Prune):
         power: float = 3.0,
         layers: str | Sequence[str] | None = None,
     ) -> None:
-        self.asked = NeuronGoal(fraction, flops, scope, minimum, score, round_to)
+        self.asked = NeuronGoal(fraction, flops, compression, scope, minimum, score, round_to)
         super().__init__(
             None, begin=begin, end=end, every=every, power=power, regrow=False, layers=layers
         )

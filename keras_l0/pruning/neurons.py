@@ -1,6 +1,7 @@
 """Neurons and filters: which of them matter least, and taking whole channels to zero."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from keras_l0.errors import invalid_argument, is_number, is_whole, one_of
 from keras_l0.models import layer_path
 from keras_l0.pruning.channel_scores import SCORES
+from keras_l0.pruning.goals import check_compression
 from keras_l0.pruning.targets import Targets
 from keras_l0.structure.dead import Facts
 from keras_l0.structure.flops import Uses, uses_of_weights
@@ -25,31 +27,35 @@ SCOPES = ("layer", "global")
 
 @dataclass(frozen=True)
 class NeuronGoal:
-    """How many channels are to go: a share of them, or of the multiply-adds.
+    """How many channels are to go: a share of them, of the multiply-adds, or of the parameters.
 
     Raises:
-        ValueError: unless just one of ``fraction`` and ``flops`` is given, in [0, 1).
+        ValueError: unless just one of ``fraction``, ``flops`` and ``compression`` is given, in
+            its range.
     """
 
     fraction: float | None = None
     flops: float | None = None
+    compression: float | None = None
     scope: str = "layer"
     minimum: int = 1
     score: object = "norm"
     round_to: int = 1
 
     def __post_init__(self) -> None:
-        if (self.fraction is None) == (self.flops is None):
+        if sum(given is not None for given in (self.fraction, self.flops, self.compression)) != 1:
             raise invalid_argument(
                 "fraction",
-                "just one of `fraction` and `flops`",
+                "just one of `fraction`, `flops` and `compression`",
                 self.fraction,
-                f"`flops` is {self.flops!r}: the share of channels to take, or of multiply-adds",
+                f"And flops={self.flops!r}, compression={self.compression!r}",
             )
         for name in ("fraction", "flops"):
             value = getattr(self, name)
             if value is not None and not (is_number(value) and 0 <= value < 1):
                 raise invalid_argument(name, "a number in [0, 1)", value)
+        if self.compression is not None:
+            check_compression(self.compression)
         if self.scope not in SCOPES:
             raise invalid_argument("scope", one_of(SCOPES), self.scope)
         for name in ("minimum", "round_to"):
@@ -134,13 +140,15 @@ class Neurons:
         """The classes of channels that are gone once ``share`` of the goal is reached.
 
         Raises:
-            ValueError: if so many multiply-adds cannot go, or are not known.
+            ValueError: if so much cannot go, or the multiply-adds are not known.
         """
         ranks = SCORES[str(goal.score)](self.graph, values_of)
         if goal.fraction is not None:
             return self._lowest(ranks, goal.fraction * share, goal)
-        assert goal.flops is not None, "a goal has one of the two"
-        return self._by_flops(ranks, goal.flops * share, goal)
+        if goal.flops is not None:
+            return self._until(ranks, self.flops, goal.flops * share, goal)
+        assert goal.compression is not None, "a goal has one of the three"
+        return self._until(ranks, self.parameters, (1 - 1 / goal.compression) * share, goal)
 
     def _lowest(self, ranks: NDArray[np.float64], fraction: float, goal: NeuronGoal) -> Gone:
         gone = np.zeros(self.graph.count, bool)
@@ -190,19 +198,28 @@ class Neurons:
         harmless = wanted[~counts[~odd][:, wanted].any(axis=0)]
         return harmless if len(harmless) else wanted
 
-    def _by_flops(self, ranks: NDArray[np.float64], share: float, goal: NeuronGoal) -> Gone:
-        before = self.flops(np.zeros(self.graph.count, bool)) or 1
+    def _until(
+        self,
+        ranks: NDArray[np.float64],
+        size: Callable[[Gone], int],
+        share: float,
+        goal: NeuronGoal,
+    ) -> Gone:
+        """The smallest fraction of the channels that takes this share of the network's size."""
+        before = size(np.zeros(self.graph.count, bool)) or 1
 
         def removed(fraction: float) -> tuple[float, Gone]:
             gone = self._lowest(ranks, fraction, goal)
-            return 1 - self.flops(gone) / before, gone
+            return 1 - size(gone) / before, gone
 
         reached, gone = removed(1.0)
         if reached < share:
+            name = "compression" if goal.flops is None else "flops"
+            most = reached if goal.compression is None else 1 / (1 - reached)
             raise invalid_argument(
-                "flops",
-                f"at most {reached:.4f}, the largest reachable",
-                share,
+                name,
+                f"at most {math.floor(most * 1e4) / 1e4}, the largest reachable",
+                getattr(goal, name),
                 "What is left alone stays, and `minimum` and `round_to` in each layer",
             )
         low, high = 0.0, 1.0
@@ -211,6 +228,11 @@ class Neurons:
             reached, found = removed(middle)
             low, high, gone = (low, middle, found) if reached >= share else (middle, high, gone)
         return gone
+
+    def parameters(self, gone: Gone) -> int:
+        """All parameters of the network without these channels."""
+        sizes = self.graph.parameters(gone)
+        return sum(sizes[key] for key in {id(weight) for weight in self.graph.model.weights})
 
     def flops(self, gone: Gone) -> int:
         """Multiply-adds for one sample, without these channels.

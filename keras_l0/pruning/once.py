@@ -55,12 +55,12 @@ def prune(
         model: a built model; it need not be compiled.
         sparsity: zeros over all prunable weights chosen, in [0, 1): just ``round(s · n)`` are
             zero afterwards; of equal ones the earlier go first.
-        compression: instead: all parameters of the network over those left, ≥ 1.
+        compression: instead: all parameters of the network over those left, ≥ 1. With
+            ``method="neuron"`` those are left that ``shrink`` leaves.
         method: ``"global"`` ranks all weights together, ``"layerwise"`` each layer's by
             themselves at one sparsity, ``"random"`` takes any of the network; ``"neuron"`` takes
             whole neurons and filters, which ``shrink`` then removes. It needs a Sequential or
-            Functional model, ``fraction`` or ``flops``, and none of ``sparsity`` and
-            ``compression``.
+            Functional model, and ``fraction``, ``flops`` or ``compression``.
         score: ``"magnitude"``, or a function from a weight tensor (NumPy) to scores of its
             shape; the smallest go first. For neurons ``"norm"`` or ``"magnitude"``, the ℓ2 norm
             of the weights that make a channel, or ``"redundancy"``, as in ``NeuronPrune``.
@@ -93,17 +93,17 @@ def prune(
     Source: the paper's GP, LP and RP (section 4.1), and NP (section 4.6).
     """
     if method == "neuron":
-        if sparsity is not None or compression is not None:
+        if sparsity is not None:
             raise invalid_argument(
                 "sparsity",
-                'None with method="neuron", as is `compression`',
-                compression if sparsity is None else sparsity,
-                "Give `fraction` or `flops`",
+                'None with method="neuron"',
+                sparsity,
+                "Give `fraction`, `flops` or `compression`",
             )
         if seed is not None:
             raise invalid_argument("seed", 'None with method="neuron"', seed)
         by = "norm" if isinstance(score, str) and score == "magnitude" else score
-        goal = NeuronGoal(fraction, flops, scope, minimum, by, round_to)
+        goal = NeuronGoal(fraction, flops, compression, scope, minimum, by, round_to)
         return _prune_neurons(model, goal, layers)
     if method not in METHODS:
         raise invalid_argument("method", one_of((*METHODS, "neuron")), method)

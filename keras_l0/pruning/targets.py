@@ -108,7 +108,7 @@ def find_targets(model: keras.Model, layers: str | Sequence[str] | None = None) 
         if patterns and not hits:
             reason = "no pattern matches it"
         for variable in variables:
-            asked = {pattern for pattern in patterns if _names(pattern, lineage, variable)}
+            asked = {pattern for pattern in patterns if names_variable(pattern, lineage, variable)}
             unmatched -= asked
             kernel = variable.name.endswith("kernel") and (hits or not patterns)
             embedding = isinstance(layer, keras.layers.Embedding) and hits
@@ -182,7 +182,7 @@ def matches(lineage: Sequence[keras.Layer], pattern: str) -> bool:
     )
 
 
-def _names(pattern: str, lineage: Sequence[keras.Layer], variable: keras.Variable) -> bool:
+def names_variable(pattern: str, lineage: Sequence[keras.Layer], variable: keras.Variable) -> bool:
     """Whether a pattern names this very variable, as ``"dense/bias"`` does."""
     stem, _, last = pattern.rpartition("/")
     return last == variable.name and bool(stem) and matches(lineage, stem)

@@ -1,0 +1,239 @@
+"""Filters pruned by magnitude, by redundancy, and with gradients counted, on segmentation.
+
+A U-Net and a MobileNetV3-Small with a decoder find MNIST digits on canvases, a class for each
+pixel. Each is trained; then, from the same weights and for as many epochs, it is tuned as it is, or
+its filters are pruned to a quarter of the parameters or less: those of smallest norm; those most
+alike another, with the penalty on redundancy; and with gradients counted too, inside the kernels
+(from filter to filter where they are 1×1), or from filter to filter in all. What is left is shrunk,
+exported in float32, and the file asked for every test canvas::
+
+    KERAS_BACKEND=tensorflow python benchmarks/segmentation.py FOLDER mobile_segmenter u_net
+
+Each seed of a network is written as soon as it is done, and left out when run again. The files are
+timed in turns once all are there, which gives the runtime's peak memory too.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras.regularizers import Regularizer
+
+from keras_l0 import (
+    Composite,
+    GradientCount,
+    NeuronPrune,
+    export_tflite,
+    regularize,
+    shrink,
+)
+from keras_l0.composite import COUNT, constraints
+from keras_l0.experiments import datasets, segmentation
+from keras_l0.experiments.scenes import CLASSES, Scenes, mean_dice, mean_iou, overlaps, scenes_of
+from keras_l0.export.bench import bench
+from keras_l0.files import write_text
+from keras_l0.pruning.neurons import Neurons
+from keras_l0.pruning.targets import find_targets
+from keras_l0.text import table
+from keras_l0.versions import versions
+
+RESULTS = Path(__file__).parent / "results" / "segmentation.json"
+TRAIN, TEST, BATCH, RATE = 4_000, 1_000, 32, 2e-3
+COMPRESSION = 4.5
+
+Penalties = dict[str, Regularizer]
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a network is trained: epochs whole, then before, while and after it is pruned."""
+
+    build: Callable[[], keras.Model]
+    epochs: int
+    warmup: int
+    ramp: int
+    tuning: int
+
+
+RUNS = {
+    "u_net": Run(segmentation.u_net, 10, 1, 5, 4),
+    "mobile_segmenter": Run(segmentation.mobile_segmenter, 24, 2, 10, 12),
+}
+
+
+def _redundancy(model: keras.Model) -> Penalties:
+    return constraints(Neurons(model, find_targets(model)), count=0.0)
+
+
+def _counted(model: keras.Model) -> Penalties:
+    return constraints(Neurons(model, find_targets(model)))
+
+
+def _across(model: keras.Model) -> Penalties:
+    """With gradients counted from filter to filter in every kernel."""
+    return {
+        pattern: Composite([penalty.regularizers[0], GradientCount(COUNT, axes="filters")])
+        for pattern, penalty in _counted(model).items()
+    }
+
+
+WAYS: dict[str, tuple[str, Callable[[keras.Model], Penalties]]] = {
+    "magnitude": ("norm", lambda _: {}),
+    "redundancy": ("redundancy", _redundancy),
+    "redundancy, gradients counted": ("redundancy", _counted),
+    "redundancy, counted across filters": ("redundancy", _across),
+}
+KINDS = ("trained", "tuned", *WAYS)
+
+
+def fit(model: keras.Model, train: Scenes, epochs: int, callbacks: Any = ()) -> None:
+    """Trains with a falling learning rate."""
+    steps = epochs * -(-len(train.x) // BATCH)
+    model.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(RATE, steps)),
+        "sparse_categorical_crossentropy",
+    )
+    model.fit(
+        train.x, train.y, batch_size=BATCH, epochs=epochs, callbacks=list(callbacks), verbose=2
+    )
+
+
+def answers(path: Path, x: np.ndarray) -> np.ndarray:
+    """The class that a file gives each pixel."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(str(path), num_threads=1)
+    runner.allocate_tensors()
+    (given,), (taken,) = runner.get_input_details(), runner.get_output_details()
+    found = []
+    for image in x:
+        runner.set_tensor(given["index"], image[None])
+        runner.invoke()
+        found.append(runner.get_tensor(taken["index"])[0].argmax(-1))
+    return np.stack(found)
+
+
+def figures(model: keras.Model, test: Scenes, path: Path) -> dict[str, Any]:
+    """Of the model, shrunk, and its file."""
+    small = shrink(model)
+    export_tflite(small, path, check_data=test.x[:32])
+    by_keras = overlaps(test.y, small.predict(test.x, batch_size=50, verbose=0).argmax(-1), CLASSES)
+    by_file = overlaps(test.y, answers(path, test.x), CLASSES)
+    convolutions = [layer for layer in small.layers if type(layer) is keras.layers.Conv2D]
+    return {
+        "parameters": small.count_params(),
+        "channels": sum(layer.filters for layer in convolutions),
+        "mean_iou": mean_iou(by_keras),
+        "mean_iou_file": mean_iou(by_file),
+        "mean_dice": mean_dice(by_keras),
+        "bytes": path.stat().st_size,
+    }
+
+
+def file_of(folder: Path, name: str, kind: str, seed: int) -> Path:
+    """Where a network's file is kept."""
+    return folder / f"{name}_{kind.replace(', ', '_').replace(' ', '_')}_{seed}.tflite"
+
+
+def run(name: str, seed: int, folder: Path) -> dict[str, Any]:
+    """One seed of a network, all ways."""
+    how = RUNS[name]
+    start = time.perf_counter()
+    train, test = scenes_of(datasets.load("mnist"), TRAIN, TEST, seed)
+    keras.utils.set_random_seed(seed)
+    model = how.build()
+    fit(model, train, how.epochs)
+    found = {"trained": figures(model, test, file_of(folder, name, "trained", seed))}
+    trained = model.get_weights()
+    more = how.warmup + how.ramp + how.tuning
+    for kind in KINDS[1:]:
+        model = how.build()
+        model.set_weights(trained)
+        keras.utils.set_random_seed(seed)
+        callbacks = []
+        if kind in WAYS:
+            score, penalties = WAYS[kind]
+            regularize(model, None, overrides=penalties(model))
+            first, last = how.warmup, how.warmup + how.ramp - 1
+            callbacks = [NeuronPrune(compression=COMPRESSION, score=score, begin=first, end=last)]
+        fit(model, train, more, callbacks)
+        found[kind] = figures(model, test, file_of(folder, name, kind, seed))
+        print(name, kind, seed, found[kind], flush=True)
+    return {
+        "network": name,
+        "seed": seed,
+        "settings": {
+            "canvases": TRAIN,
+            "epochs": how.epochs,
+            "more": more,
+            "compression": COMPRESSION,
+        },
+        "seconds": time.perf_counter() - start,
+        "versions": versions(),
+        **found,
+    }
+
+
+def time_files(runs: list[dict[str, Any]], folder: Path) -> None:
+    """Adds latency over the trained network's, and the runtime's peak memory."""
+    for one in runs:
+        files = [file_of(folder, one["network"], kind, one["seed"]) for kind in KINDS]
+        if not all(file.exists() for file in files):  # of an earlier run, timed by then
+            continue
+        for kind, timing in zip(KINDS, bench(files, seconds=20).timings, strict=True):
+            one[kind]["latency_ratio"] = timing.ratio
+            one[kind]["peak_memory"] = timing.peak_memory
+
+
+def report(runs: list[dict[str, Any]]) -> str:
+    """The means of the seeds, with the range of the mean IoU."""
+    rows = []
+    for name in dict.fromkeys(one["network"] for one in runs):
+        mine = [one for one in runs if one["network"] == name]
+        for kind in KINDS:
+            scores = [one[kind]["mean_iou"] for one in mine]
+            columns = [[one[kind][key] for one in mine] for key in mine[0][kind]]
+            rows.append(
+                [
+                    name,
+                    kind,
+                    str(len(mine)),
+                    *(f"{statistics.mean(values):,.4g}" for values in columns),
+                    f"{min(scores):.4f} to {max(scores):.4f}",
+                ]
+            )
+    return table(["network", "way", "seeds", *runs[0]["trained"], "mean IoU's range"], rows)
+
+
+def main() -> None:
+    """The program."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", type=Path, help="folder for the files, made where missing")
+    parser.add_argument("networks", nargs="+", choices=RUNS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", default=RESULTS, type=Path)
+    options = parser.parse_args()
+    options.files.mkdir(parents=True, exist_ok=True)
+    runs = json.loads(options.out.read_text()) if options.out.exists() else []
+    done = {(one["network"], one["seed"]) for one in runs}
+    for seed in range(options.seeds):
+        for name in options.networks:
+            if (name, seed) not in done:
+                runs.append(run(name, seed, options.files))
+                write_text(options.out, json.dumps(runs, indent=1))
+    time_files(runs, options.files)
+    write_text(options.out, json.dumps(runs, indent=1))
+    text = report(runs)
+    write_text(options.out.with_suffix(".txt"), text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

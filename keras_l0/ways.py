@@ -1,0 +1,224 @@
+"""The ways to prune that ``compress`` knows: to a number of weights, of filters, or by a metric."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras.regularizers import Regularizer
+
+from keras_l0.composite import constraints
+from keras_l0.errors import invalid_argument, one_of
+from keras_l0.models import check_finite
+from keras_l0.pruning import plan
+from keras_l0.pruning.callbacks import GlobalPrune, LayerwisePrune, RandomPrune
+from keras_l0.pruning.goals import Goal
+from keras_l0.pruning.iterative import FRACTION, IterativePrune
+from keras_l0.pruning.neuron_callback import NeuronPrune
+from keras_l0.pruning.neurons import NeuronGoal, Neurons
+from keras_l0.pruning.once import choose_score, make_plan, prune
+from keras_l0.pruning.schedules import check_ramp
+from keras_l0.pruning.targets import find_targets
+from keras_l0.regularizers import L2L0
+from keras_l0.structure.shrink import shrink
+
+SCHEMES = ("l2l0", "redundancy")
+
+Layers = str | Sequence[str] | None
+Penalties = tuple[Regularizer | None, dict[str, Regularizer]]
+
+
+class Way(ABC):
+    """How ``compress`` prunes."""
+
+    @abstractmethod
+    def check(self, model: keras.Model) -> None:
+        """Raises a ``ValueError`` unless the model can be pruned so far."""
+
+    def penalties(self, model: keras.Model) -> Penalties:
+        """The scheme's own: ``regularizer`` and ``overrides`` of ``regularize``."""
+        return L2L0(l2=1e-5, l0=1e-5, beta=10.0), {}
+
+    @abstractmethod
+    def callback(self, begin: int, end: int | None) -> keras.callbacks.Callback:
+        """What prunes during ``fit``."""
+
+    @abstractmethod
+    def once(self, model: keras.Model) -> None:
+        """Prunes now."""
+
+    def result(self, model: keras.Model) -> keras.Model:
+        """The model that comes of it."""
+        return model
+
+
+@dataclass(frozen=True)
+class Weights(Way):
+    """Single weights, to a sparsity or compression."""
+
+    goal: Goal
+    method: str
+    seed: int | None
+    layers: Layers
+    power: float
+    regrow: bool
+
+    def check(self, model: keras.Model) -> None:
+        targets = find_targets(model, self.layers)
+        plan.check_weights(make_plan(model, targets, self.goal, self.method))
+
+    def callback(self, begin: int, end: int | None) -> keras.callbacks.Callback:
+        options: dict[str, Any] = {
+            **vars(self.goal),
+            "layers": self.layers,
+            "begin": begin,
+            "end": end,
+            "power": self.power,
+        }
+        if self.method == "random":
+            return RandomPrune(**options, seed=self.seed)
+        kind = GlobalPrune if self.method == "global" else LayerwisePrune
+        return kind(**options, regrow=self.regrow)
+
+    def once(self, model: keras.Model) -> None:
+        prune(model, **vars(self.goal), method=self.method, seed=self.seed, layers=self.layers)
+
+
+class Bound(Way):
+    """Single weights, for as long as a metric holds."""
+
+    def __init__(
+        self, bound: Mapping[str, float], fraction: float, begin: int, layers: Layers
+    ) -> None:
+        if not isinstance(bound, Mapping) or len(bound) != 1:
+            raise invalid_argument(
+                "bound", 'one metric with its bound, {"val_accuracy": 0.98}', bound
+            )
+        ((monitor, value),) = bound.items()
+        self.layers = layers
+        self.pruner = IterativePrune(monitor, value, fraction=fraction, begin=begin, layers=layers)
+
+    def check(self, model: keras.Model) -> None:
+        plan.check_prunable(model, find_targets(model, self.layers))
+
+    def check_metrics(self, model: keras.Model, found: Mapping[str, float]) -> None:
+        """Raises a ``ValueError`` if the metric is not among these of the model."""
+        self.pruner.set_model(model)
+        self.pruner.holds({**found, **{f"val_{name}": value for name, value in found.items()}})
+
+    def callback(self, begin: int, end: int | None) -> keras.callbacks.Callback:
+        return self.pruner
+
+    def once(self, model: keras.Model) -> None:
+        """Nothing: the metric is looked at during ``fit`` alone."""
+
+
+@dataclass(frozen=True)
+class Filters(Way):
+    """Whole neurons and filters, those most alike another first, taken out at the end."""
+
+    compression: float | None
+    flops: float | None
+    layers: Layers
+    power: float
+
+    def __post_init__(self) -> None:
+        if (self.compression is None) == (self.flops is None):
+            raise invalid_argument(
+                "compression",
+                'just one of `compression` and `flops` with scheme="redundancy"',
+                self.compression,
+                f"And flops={self.flops!r}",
+            )
+        NeuronGoal(**self._goal)
+
+    @property
+    def _goal(self) -> dict[str, Any]:
+        return {"compression": self.compression, "flops": self.flops, "score": "redundancy"}
+
+    def check(self, model: keras.Model) -> None:
+        check_finite(model)
+        Neurons(model, find_targets(model, self.layers)).choose(NeuronGoal(**self._goal))
+
+    def penalties(self, model: keras.Model) -> Penalties:
+        return None, constraints(Neurons(model, find_targets(model, self.layers)))
+
+    def callback(self, begin: int, end: int | None) -> keras.callbacks.Callback:
+        return NeuronPrune(**self._goal, begin=begin, end=end, power=self.power, layers=self.layers)
+
+    def once(self, model: keras.Model) -> None:
+        prune(model, **self._goal, method="neuron", layers=self.layers)
+
+    def result(self, model: keras.Model) -> keras.Model:
+        return shrink(model)
+
+
+def choose_way(
+    *,
+    scheme: str,
+    compression: float | None,
+    sparsity: float | None,
+    flops: float | None,
+    bound: Mapping[str, float] | None,
+    fraction: float,
+    method: str,
+    warmup: int,
+    ramp: int,
+    finetune: int,
+    finetune_penalty: bool,
+    power: float,
+    regrow: bool,
+    seed: int | None,
+    layers: Layers,
+) -> Way:
+    """The way that the arguments of ``compress`` ask for.
+
+    Raises:
+        ValueError: if one is out of its range, or they do not go together.
+    """
+    if scheme not in SCHEMES:
+        raise invalid_argument("scheme", one_of(SCHEMES), scheme)
+    check_ramp(warmup, warmup + max(ramp, 1) - 1, 1, power, regrow=False)
+    if scheme == "redundancy":
+        _check_unused(
+            'with scheme="redundancy"',
+            sparsity=(sparsity, None),
+            bound=(bound, None),
+            fraction=(fraction, FRACTION),
+            method=(method, "global"),
+            regrow=(regrow, False),
+            seed=(seed, None),
+        )
+        return Filters(compression, flops, layers, power)
+    _check_unused('without scheme="redundancy"', flops=(flops, None))
+    if bound is not None:
+        way = Bound(bound, fraction, warmup, layers)
+        _check_unused(
+            "with a `bound`",
+            compression=(compression, None),
+            sparsity=(sparsity, None),
+            method=(method, "global"),
+            power=(power, 3.0),
+            regrow=(regrow, False),
+            seed=(seed, None),
+            finetune_penalty=(finetune_penalty, True),
+        )
+        if not ramp + finetune:
+            raise invalid_argument("ramp", "an epoch or more of `ramp` or `finetune`", ramp)
+        return way
+    goal = Goal(sparsity, compression)
+    _check_unused("without a `bound`", fraction=(fraction, FRACTION))
+    choose_score(method, "magnitude", seed)
+    if regrow and ramp < 2:
+        raise invalid_argument("regrow", "False without a ramp of 2 epochs or more", regrow)
+    if regrow and method == "random":
+        raise invalid_argument("regrow", 'False with method="random"', regrow)
+    return Weights(goal, method, seed, layers, power, regrow)
+
+
+def _check_unused(where: str, **arguments: tuple[object, object]) -> None:
+    """Raises a ``ValueError`` for an argument that would have no effect."""
+    for name, (given, plain) in arguments.items():
+        if given != plain:
+            raise invalid_argument(name, f"{plain!r} {where}", given)
