@@ -20,10 +20,10 @@ from typing import Any
 
 import keras
 import numpy as np
+from litert import add_timings, answers
 from neurons import RESULTS, Augmented, data
 
 from keras_l0 import NeuronPrune, export_tflite, shrink, summarize
-from keras_l0.export.bench import bench
 from keras_l0.files import write_text
 from keras_l0.text import table
 from keras_l0.versions import versions
@@ -72,25 +72,15 @@ def fit(model: keras.Model, arrays: Any, seed: int, epochs: int, callbacks: Any 
 
 def figures(model: keras.Model, arrays: Any, path: Path) -> dict[str, Any]:
     """Of the model and its int8 file, which is asked for every test image."""
-    from ai_edge_litert.interpreter import Interpreter
-
     x, _, x_test, y_test = arrays
     export_tflite(
         model, path, quantize="int8", calibration=x[:256], check_data=x[:64], tolerance=0.5
     )
-    runner = Interpreter(str(path), num_threads=1)
-    runner.allocate_tensors()
-    (given,), (taken,) = runner.get_input_details(), runner.get_output_details()
-    right = 0
-    for image, label in zip(x_test, y_test, strict=True):
-        runner.set_tensor(given["index"], image[None])
-        runner.invoke()
-        right += int(runner.get_tensor(taken["index"]).argmax() == label)
     return {
         "multiply_adds": multiply_adds(model),
         "parameters": model.count_params(),
         "accuracy": model.evaluate(x_test, y_test, batch_size=500, verbose=0)[1],
-        "accuracy_int8": right / len(y_test),
+        "accuracy_int8": float(np.mean(answers(path, x_test) == y_test)),
         "bytes": path.stat().st_size,
     }
 
@@ -126,19 +116,6 @@ def run(seed: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def time_files(runs: list[dict[str, Any]], folder: Path) -> None:
-    """Adds latency, its ratio over the whole network's, and the runtime's peak memory."""
-    for one in runs:
-        files = [file_of(folder, kind, one["seed"]) for kind in KINDS]
-        if not all(file.exists() for file in files):  # of an earlier run, timed by then
-            continue
-        found = bench(files, seconds=20)
-        for kind, timing in zip(KINDS, found.timings, strict=True):
-            one[kind]["latency_ms"] = timing.latency_ms
-            one[kind]["latency_ratio"] = timing.ratio
-            one[kind]["peak_memory"] = timing.peak_memory
-
-
 def main() -> None:
     """The program."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -152,7 +129,8 @@ def main() -> None:
         if seed not in {one["seed"] for one in runs}:
             runs.append(run(seed, options.files))
             write_text(options.out, json.dumps(runs, indent=1))
-    time_files(runs, options.files)
+    for one in runs:
+        add_timings(one, {kind: file_of(options.files, kind, one["seed"]) for kind in KINDS})
     write_text(options.out, json.dumps(runs, indent=1))
     rows = []
     for kind in KINDS:

@@ -19,12 +19,13 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from keras.regularizers import Regularizer
+from litert import add_timings, answers
 
 from keras_l0 import (
     Composite,
@@ -37,7 +38,6 @@ from keras_l0 import (
 from keras_l0.composite import COUNT, constraints
 from keras_l0.experiments import datasets, segmentation
 from keras_l0.experiments.scenes import CLASSES, Scenes, mean_dice, mean_iou, overlaps, scenes_of
-from keras_l0.export.bench import bench
 from keras_l0.files import write_text
 from keras_l0.pruning.neurons import Neurons
 from keras_l0.pruning.targets import find_targets
@@ -105,21 +105,6 @@ def fit(model: keras.Model, train: Scenes, epochs: int, callbacks: Any = ()) -> 
     )
 
 
-def answers(path: Path, x: np.ndarray) -> np.ndarray:
-    """The class that a file gives each pixel."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    runner = Interpreter(str(path), num_threads=1)
-    runner.allocate_tensors()
-    (given,), (taken,) = runner.get_input_details(), runner.get_output_details()
-    found = []
-    for image in x:
-        runner.set_tensor(given["index"], image[None])
-        runner.invoke()
-        found.append(runner.get_tensor(taken["index"])[0].argmax(-1))
-    return np.stack(found)
-
-
 def figures(model: keras.Model, test: Scenes, path: Path) -> dict[str, Any]:
     """Of the model, shrunk, and its file."""
     small = shrink(model)
@@ -181,17 +166,6 @@ def run(name: str, seed: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def time_files(runs: list[dict[str, Any]], folder: Path) -> None:
-    """Adds latency over the trained network's, and the runtime's peak memory."""
-    for one in runs:
-        files = [file_of(folder, one["network"], kind, one["seed"]) for kind in KINDS]
-        if not all(file.exists() for file in files):  # of an earlier run, timed by then
-            continue
-        for kind, timing in zip(KINDS, bench(files, seconds=20).timings, strict=True):
-            one[kind]["latency_ratio"] = timing.ratio
-            one[kind]["peak_memory"] = timing.peak_memory
-
-
 def report(runs: list[dict[str, Any]]) -> str:
     """The means of the seeds, with the range of the mean IoU."""
     rows = []
@@ -228,7 +202,9 @@ def main() -> None:
             if (name, seed) not in done:
                 runs.append(run(name, seed, options.files))
                 write_text(options.out, json.dumps(runs, indent=1))
-    time_files(runs, options.files)
+    for one in runs:
+        place = partial(file_of, options.files, one["network"], seed=one["seed"])
+        add_timings(one, {kind: place(kind) for kind in KINDS})
     write_text(options.out, json.dumps(runs, indent=1))
     text = report(runs)
     write_text(options.out.with_suffix(".txt"), text + "\n")
