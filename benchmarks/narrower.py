@@ -24,6 +24,7 @@ from litert import add_timings, answers
 from neurons import RESULTS, Augmented, data
 
 from keras_l0 import NeuronPrune, export_tflite, shrink, summarize
+from keras_l0.experiments.parts import shorten_memory
 from keras_l0.files import write_text
 from keras_l0.text import table
 from keras_l0.versions import versions
@@ -36,13 +37,11 @@ KINDS = ("whole", *PRUNED, "narrower")
 
 def mobilenet(width: float) -> keras.Model:
     """MobileNetV2 for images of 32×32."""
-    model = keras.applications.MobileNetV2(
-        input_shape=(32, 32, 3), alpha=width, weights=None, classes=10
+    return shorten_memory(
+        keras.applications.MobileNetV2(
+            input_shape=(32, 32, 3), alpha=width, weights=None, classes=10
+        )
     )
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.9  # its .999 is for longer runs: here it leaves moments of the start
-    return model
 
 
 def multiply_adds(model: keras.Model) -> int:

@@ -8,7 +8,7 @@ from keras import layers
 
 from keras_l0.attach import regularize
 from keras_l0.errors import invalid_argument
-from keras_l0.experiments.parts import Penalty, check_figures
+from keras_l0.experiments.parts import Penalty, check_figures, shorten_memory
 
 Tensor: TypeAlias = Any
 
@@ -101,12 +101,14 @@ def mobile_segmenter(
     """
     check_figures(input_shape, 3, classes)
     _check_halving(input_shape, 32)
-    encoder = keras.applications.MobileNetV3Small(
-        input_shape=tuple(map(int, input_shape)),
-        alpha=width,
-        include_top=False,
-        weights=None,
-        include_preprocessing=False,
+    encoder = shorten_memory(
+        keras.applications.MobileNetV3Small(
+            input_shape=tuple(map(int, input_shape)),
+            alpha=width,
+            include_top=False,
+            weights=None,
+            include_preprocessing=False,
+        )
     )
     last = {
         layer.output.shape[1]: layer.output
