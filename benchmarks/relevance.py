@@ -5,9 +5,10 @@ twice in a sequence of six, 95 %.
 
 Every network is trained for as many epochs at Adam 1e-3 and batches of 100. ``IterativePrune``
 takes a tenth of what is left after each epoch whose validation accuracy holds the bound, which is
-the paper's pace of 0.04 every 250 steps. It runs without a penalty, with ℓ2, with the relevance
-penalty at the paper's γ and α and at an α that follows the gradients, and with ℓ2-ℓ0. Beside it
-stands ℓ2-ℓ0 with ``GlobalPrune``'s ramp, of which the sparsest epoch that held the bound counts::
+the paper's pace of 0.04 every 250 steps. It runs without a penalty, with ℓ2 of two strengths, one
+of them the relevance penalty's γ, with the relevance penalty at the paper's γ and α and at an α
+that follows the gradients, and with ℓ2-ℓ0. Beside it stands ℓ2-ℓ0 with ``GlobalPrune``'s ramp, of
+which the sparsest epoch that held the bound counts::
 
     KERAS_BACKEND=tensorflow python benchmarks/relevance.py lenet_300_100 lenet_5_caffe attention
 
@@ -94,7 +95,8 @@ def _adam(_: int) -> Optimizer:
 L0 = L2L0(l2=1e-5, l0=1e-5, beta=10.0)
 WAYS: dict[str, tuple[Any, Callable[[int], Optimizer]]] = {
     "γ = 0": (None, _adam),
-    "ℓ2": (keras.regularizers.L2(1e-5), _adam),
+    "ℓ2, 1e-4": (keras.regularizers.L2(1e-4), _adam),
+    "ℓ2, 1e-3": (keras.regularizers.L2(1e-3), _adam),
     "relevance, α = 1": (None, _relevance(1.0)),
     "relevance, α auto": (None, _relevance("auto")),
     "ℓ2-ℓ0, ramp": (L0, _adam),
@@ -137,7 +139,7 @@ def cell(name: str, way: str, seed: int, epochs: int) -> dict[str, Any]:
     callbacks: list[Any]
     if way.endswith("ramp"):
         callbacks = [
-            GlobalPrune(compression=1000, begin=DENSE, end=epochs - 1),
+            GlobalPrune(0.998, begin=DENSE, end=epochs - 1),
             Sparsest(task.bound),
         ]
     else:

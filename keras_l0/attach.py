@@ -180,7 +180,7 @@ def _check_scale(model: keras.Model, regularizer: Regularizer | None, scale: str
     if not isinstance(scale, str) or scale not in SCALES:
         raise invalid_argument("scale", 'None, "layer_size" or "layer_size_l0"', scale)
     check_built(model)
-    if regularizer is not None and not set(SCALES[scale]) & set(regularizer.get_config()):
+    if regularizer is None or not set(SCALES[scale]) & set(regularizer.get_config()):
         raise invalid_argument(
             "scale", "None, since the regularizer has no factor that it scales", scale
         )

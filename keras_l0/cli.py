@@ -30,7 +30,7 @@ from keras_l0.export.tflite import (
 from keras_l0.files import check_folder, check_target, replacing, write_text
 from keras_l0.models import check_built
 from keras_l0.pruning.goals import Goal
-from keras_l0.pruning.iterative import FRACTION
+from keras_l0.pruning.iterative import FRACTION, MODES
 from keras_l0.regularizers import L2L0
 from keras_l0.report.summary import summarize
 from keras_l0.scheme import compress as run_compress
@@ -90,6 +90,7 @@ def compress(options: argparse.Namespace) -> None:
         compression=options.compression,
         sparsity=options.sparsity,
         bound=bound,
+        mode=options.mode,
         fraction=options.fraction,
         regularizer=L2L0(options.l2, options.l0, options.beta),
         scale=options.scale,
@@ -275,6 +276,12 @@ def _parser() -> argparse.ArgumentParser:
         "--bound",
         metavar="METRIC=VALUE",
         help="as sparse as it can be while this holds, as val_accuracy=0.98",
+    )
+    one.add_argument(
+        "--mode",
+        choices=MODES,
+        default="auto",
+        help="with --bound, what is better; by the metric (%(default)s)",
     )
     one.add_argument(
         "--fraction",

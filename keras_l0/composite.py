@@ -79,10 +79,11 @@ def constraints(
         for slot in group.slots:
             shape = slot.variable.shape
             axes = "spatial" if max(shape[:-2], default=1) > 1 else "filters"
+            axis = slot.axis - len(shape)
             found[glob.escape(slot.variable.path)] = Composite(
                 [
-                    RedundancyPenalty(redundancy, axis=slot.axis - len(shape)),
-                    GradientCount(count, axes=axes),
+                    RedundancyPenalty(redundancy, axis),
+                    GradientCount(count, axes=axes, axis=axis),
                 ]
             )
     return found

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_l0.errors import at_least, invalid_argument, one_of
+from keras_l0.errors import at_least, invalid_argument, is_whole, one_of
 
 AXES = ("spatial", "filters")
 
@@ -28,13 +28,15 @@ class GradientCount(keras.regularizers.Regularizer):
     where ∂_d is the forward difference along the axis d inside the kernel, 0 at its last place,
     and the sum is over all weights. With ``axes="spatial"`` the d are the places: a filter that is
     constant counts 0, one with a single step counts about the length of its edge. With
-    ``axes="filters"`` d is the last axis, from one filter to the next, for 1×1 and dense kernels,
-    which have no places.
+    ``axes="filters"`` d is the filters' axis, from one filter to the next, for 1×1 and dense
+    kernels, which have no places.
 
     Args:
         weight: a finite float ≥ 0.
         beta: β, a finite float ≥ 1: how sharply a change is told from none.
         axes: ``"spatial"`` or ``"filters"``.
+        axis: of the filters: −1, the last one, for dense layers and convolutions; −2 for depthwise
+            and transposed ones.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -49,19 +51,21 @@ class GradientCount(keras.regularizers.Regularizer):
     3.0
     """
 
-    def __init__(self, weight: float, beta: float = 10.0, axes: str = "spatial") -> None:
+    def __init__(
+        self, weight: float, beta: float = 10.0, axes: str = "spatial", axis: int = -1
+    ) -> None:
         self.weight = at_least("weight", weight, 0.0)
         self.beta = at_least("beta", beta, 1.0)
         if axes not in AXES:
             raise invalid_argument("axes", one_of(AXES), axes)
-        self.axes = axes
+        self.axes, self.axis = axes, _filters_axis(axis)
         self._told = False
 
     def __call__(self, x: Any) -> Any:
         """The penalty of a kernel, a scalar of its dtype."""
         w = ops.convert_to_tensor(x)
         rank = len(w.shape)
-        among = range(rank - 2) if self.axes == "spatial" else range(rank - 1, rank)
+        among = range(rank - 2) if self.axes == "spatial" else [rank + self.axis]
         along = [axis for axis in among if w.shape[axis] > 1]
         if not along:
             self._tell(tuple(w.shape))
@@ -82,7 +86,7 @@ class GradientCount(keras.regularizers.Regularizer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments."""
-        return {"weight": self.weight, "beta": self.beta, "axes": self.axes}
+        return {"weight": self.weight, "beta": self.beta, "axes": self.axes, "axis": self.axis}
 
     def __repr__(self) -> str:
         return f"GradientCount({self.weight:g}, beta={self.beta:g}, axes={self.axes!r})"
@@ -101,8 +105,7 @@ class RedundancyPenalty(keras.regularizers.Regularizer):
 
     Args:
         weight: a finite float ≥ 0.
-        axis: of the filters: −1, the last one, for dense layers and convolutions; −2 for depthwise
-            ones.
+        axis: of the filters, as in ``GradientCount``.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -116,9 +119,7 @@ class RedundancyPenalty(keras.regularizers.Regularizer):
 
     def __init__(self, weight: float, axis: int = -1) -> None:
         self.weight = at_least("weight", weight, 0.0)
-        if axis not in (-1, -2):
-            raise invalid_argument("axis", "-1 or -2", axis)
-        self.axis = axis
+        self.axis = _filters_axis(axis)
 
     def __call__(self, x: Any) -> Any:
         """The penalty of a kernel, a scalar of its dtype."""
@@ -140,6 +141,12 @@ class RedundancyPenalty(keras.regularizers.Regularizer):
 
     def __repr__(self) -> str:
         return f"RedundancyPenalty({self.weight:g}, axis={self.axis})"
+
+
+def _filters_axis(axis: int) -> int:
+    if not is_whole(axis) or axis not in (-1, -2):
+        raise invalid_argument("axis", "-1 or -2", axis)
+    return int(axis)
 
 
 def _differences(w: Any, axis: int) -> Any:

@@ -81,19 +81,22 @@ class RelevanceDecay(keras.optimizers.Optimizer):
         inner, decay = _inner(optimizer), at_least("gamma", gamma, 0.0)
         super().__init__(learning_rate=0.0, name=name)
         self.inner_optimizer = inner
-        if alpha != "auto" and (not is_number(alpha) or not 0 < float(alpha) < math.inf):
+        known = alpha == "auto" if isinstance(alpha, str) else is_number(alpha)
+        if not known or (alpha != "auto" and not 0 < float(alpha) < math.inf):
             raise invalid_argument("alpha", 'a finite float > 0, or "auto"', alpha)
-        if variables not in VARIABLES:
-            raise invalid_argument("variables", one_of(VARIABLES), variables)
-        if rule not in RULES:
-            raise invalid_argument("rule", one_of(RULES), rule)
+        for argument, value, choices in (
+            ("variables", variables, VARIABLES),
+            ("rule", rule, RULES),
+        ):
+            if not isinstance(value, str) or value not in choices:
+                raise invalid_argument(argument, one_of(choices), value)
         if not is_number(quantile) or not 0 < quantile < 1:
             raise invalid_argument("quantile", "a float in (0, 1)", quantile)
         if gamma_steps is not None and (not is_whole(gamma_steps) or gamma_steps < 1):
             raise invalid_argument("gamma_steps", "None or an integer >= 1", gamma_steps)
-        self.gamma, self.alpha = decay, alpha
-        self.chosen, self.rule, self.quantile = variables, rule, quantile
-        self.gamma_steps = gamma_steps
+        self.gamma, self.alpha = decay, alpha if isinstance(alpha, str) else float(alpha)
+        self.chosen, self.rule, self.quantile = variables, rule, float(quantile)
+        self.gamma_steps = None if gamma_steps is None else int(gamma_steps)
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Makes the variables that belong to these of a model."""
@@ -154,8 +157,10 @@ class RelevanceDecay(keras.optimizers.Optimizer):
     def _factor(self, size: Any, variable: keras.Variable) -> Any:
         """How irrelevant each weight is, from 0 to 1."""
         alpha = self._follow(size, variable) if self.alpha == "auto" else self.alpha
-        x = size / ops.cast(alpha, size.dtype)
-        return ops.exp(-x) if self.rule == "relevance" else ops.relu(1.0 - x)
+        # In float16 a small alpha would be 0.
+        x = ops.cast(size, keras.backend.result_type(size.dtype, "float32")) / alpha
+        factor = ops.exp(-x) if self.rule == "relevance" else ops.relu(1.0 - x)
+        return ops.cast(factor, size.dtype)
 
     def _follow(self, size: Any, variable: keras.Variable) -> Any:
         """The running quantile, after a step towards this batch's.
@@ -231,6 +236,8 @@ def _inner(optimizer: keras.optimizers.Optimizer | str) -> keras.optimizers.Opti
         inner = keras.optimizers.get(optimizer)
     except ValueError:
         raise invalid_argument("optimizer", "a Keras optimizer or its name", optimizer) from None
+    if not isinstance(inner, keras.optimizers.Optimizer):
+        raise invalid_argument("optimizer", "a Keras optimizer or its name", optimizer)
     if isinstance(inner, RelevanceDecay):
         raise invalid_argument(
             "optimizer", "one without a RelevanceDecay around it", inner, "It is wrapped already"

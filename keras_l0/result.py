@@ -20,7 +20,8 @@ class Report:
         trained: the same after the penalised training, before any pruning; ``None`` if there
             was no such training.
         after: the same at the end.
-        summary: the weights at the end.
+        summary: the weights at the end, of the model that was given: what of it is zero, and what
+            is left of it once it is shrunk.
         export: the exported file's report, or ``None``.
         export_refusal: why there is none though one was asked for.
         settings: the arguments.
@@ -66,7 +67,7 @@ class Result:
     """The compressed model, how it came about, and what it reached.
 
     Args:
-        model: the model that was given, now sparse.
+        model: the model that was given, now sparse; with ``scheme="redundancy"`` a new one, shrunk.
         history: Keras' history of all epochs.
         report: the figures; ``print`` shows them.
     """

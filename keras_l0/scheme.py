@@ -33,6 +33,7 @@ def compress(
     sparsity: float | None = None,
     flops: float | None = None,
     bound: Mapping[str, float] | None = None,
+    mode: str = "auto",
     fraction: float = FRACTION,
     regularizer: Regularizer | str | None = "auto",
     scale: str | None = None,
@@ -82,7 +83,10 @@ def compress(
         flops: with ``scheme="redundancy"`` instead of a compression: the share of multiply-adds
             that go, in [0, 1).
         bound: instead: a validation metric's name in the logs with the least it may be, or the
-            most if smaller is better, as in ``{"val_accuracy": 0.98}``.
+            most if smaller is better, as in ``{"val_accuracy": 0.98}``. No loss, unless
+            ``regularizer`` is ``None``: penalties are in it.
+        mode: with a bound, ``"max"`` if larger is better, ``"min"`` if smaller is, ``"auto"`` to
+            go by the metric.
         fraction: with a bound, of the weights that are left how many go at a time, in (0, 1).
         regularizer: what ``regularize`` puts on the kernels. ``"auto"`` keeps the penalties
             that the model has, or else takes ``L2L0(l2=1e-5, l0=1e-5, beta=10)``; ``None``
@@ -146,6 +150,7 @@ def compress(
         sparsity=sparsity,
         flops=flops,
         bound=bound,
+        mode=mode,
         fraction=fraction,
         method=method,
         warmup=warmup,
@@ -180,7 +185,7 @@ def compress(
     if not was_built:  # the evaluation has built it
         way.check(model)
     if isinstance(way, Bound):
-        way.check_metrics(model, before)
+        way.check_metrics(model, before, regularizer is not None)
     _penalise(model, way, regularizer, scale, overrides)
     began = time.perf_counter()
 
@@ -204,8 +209,9 @@ def compress(
                 **fit_arguments,
             ),
         )
-    model = way.result(model)
     after = evaluate(model, validation, "validation", steps=validation_steps, batch_size=batch_size)
+    summary = summarize(model)
+    model = way.result(model)
     exported, refusal = None, None
     if export is not None:
         try:
@@ -224,7 +230,7 @@ def compress(
         before=before,
         trained=_metrics_at(history, warmup - 1, after),
         after=after,
-        summary=summarize(model),
+        summary=summary,
         export=exported,
         export_refusal=refusal,
         settings=settings,

@@ -14,7 +14,7 @@ from keras_l0.models import check_finite
 from keras_l0.pruning import plan
 from keras_l0.pruning.callbacks import GlobalPrune, LayerwisePrune, RandomPrune
 from keras_l0.pruning.goals import Goal
-from keras_l0.pruning.iterative import FRACTION, IterativePrune
+from keras_l0.pruning.iterative import FRACTION, IterativePrune, is_loss
 from keras_l0.pruning.neuron_callback import NeuronPrune
 from keras_l0.pruning.neurons import NeuronGoal, Neurons
 from keras_l0.pruning.once import choose_score, make_plan, prune
@@ -89,7 +89,7 @@ class Bound(Way):
     """Single weights, for as long as a metric holds."""
 
     def __init__(
-        self, bound: Mapping[str, float], fraction: float, begin: int, layers: Layers
+        self, bound: Mapping[str, float], mode: str, fraction: float, begin: int, layers: Layers
     ) -> None:
         if not isinstance(bound, Mapping) or len(bound) != 1:
             raise invalid_argument(
@@ -97,13 +97,24 @@ class Bound(Way):
             )
         ((monitor, value),) = bound.items()
         self.layers = layers
-        self.pruner = IterativePrune(monitor, value, fraction=fraction, begin=begin, layers=layers)
+        self.pruner = IterativePrune(
+            monitor, value, mode=mode, fraction=fraction, begin=begin, layers=layers
+        )
 
     def check(self, model: keras.Model) -> None:
         plan.check_prunable(model, find_targets(model, self.layers))
 
-    def check_metrics(self, model: keras.Model, found: Mapping[str, float]) -> None:
-        """Raises a ``ValueError`` if the metric is not among these of the model."""
+    def check_metrics(
+        self, model: keras.Model, found: Mapping[str, float], penalised: bool
+    ) -> None:
+        """Raises a ``ValueError`` if the metric is not among these of the model, or no measure."""
+        if penalised and is_loss(self.pruner.monitor):
+            raise invalid_argument(
+                "bound",
+                "a metric, since losses have the penalties in them",
+                self.pruner.monitor,
+                'Compile it as a metric too, as metrics=["mse"], or give regularizer=None',
+            )
         self.pruner.set_model(model)
         self.pruner.holds({**found, **{f"val_{name}": value for name, value in found.items()}})
 
@@ -161,6 +172,7 @@ def choose_way(
     sparsity: float | None,
     flops: float | None,
     bound: Mapping[str, float] | None,
+    mode: str,
     fraction: float,
     method: str,
     warmup: int,
@@ -185,6 +197,7 @@ def choose_way(
             'with scheme="redundancy"',
             sparsity=(sparsity, None),
             bound=(bound, None),
+            mode=(mode, "auto"),
             fraction=(fraction, FRACTION),
             method=(method, "global"),
             regrow=(regrow, False),
@@ -193,7 +206,7 @@ def choose_way(
         return Filters(compression, flops, layers, power)
     _check_unused('without scheme="redundancy"', flops=(flops, None))
     if bound is not None:
-        way = Bound(bound, fraction, warmup, layers)
+        way = Bound(bound, mode, fraction, warmup, layers)
         _check_unused(
             "with a `bound`",
             compression=(compression, None),
@@ -208,7 +221,7 @@ def choose_way(
             raise invalid_argument("ramp", "an epoch or more of `ramp` or `finetune`", ramp)
         return way
     goal = Goal(sparsity, compression)
-    _check_unused("without a `bound`", fraction=(fraction, FRACTION))
+    _check_unused("without a `bound`", mode=(mode, "auto"), fraction=(fraction, FRACTION))
     choose_score(method, "magnitude", seed)
     if regrow and ramp < 2:
         raise invalid_argument("regrow", "False without a ramp of 2 epochs or more", regrow)

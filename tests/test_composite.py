@@ -14,6 +14,7 @@ from keras_l0.composite import constraints
 from keras_l0.pruning.neurons import Neurons
 from keras_l0.pruning.targets import find_targets
 
+NAMES = ("axis", "axes", "axis")
 KERNEL = np.random.default_rng(0).normal(size=(3, 3, 4, 6)).astype("float32")
 
 
@@ -56,16 +57,18 @@ def test_each_kernel_whose_filters_can_go_has_constraints_that_fit_it() -> None:
     found = {
         path.removeprefix("net/"): tuple(
             getattr(one, name)
-            for one, name in zip(penalty.regularizers, ("axis", "axes"), strict=True)
+            for one, name in zip(
+                (*penalty.regularizers, penalty.regularizers[1]), NAMES, strict=True
+            )
         )
         for path, penalty in done.penalized.items()
         if isinstance(penalty, Composite)
     }
     assert found == {
-        "conv/kernel": (-1, "spatial"),
-        "depthwise/kernel": (-2, "spatial"),
-        "pointwise/kernel": (-1, "filters"),
-        "separable/pointwise_kernel": (-1, "filters"),
-        "transpose/kernel": (-2, "spatial"),
-        "dense/kernel": (-1, "filters"),
+        "conv/kernel": (-1, "spatial", -1),
+        "depthwise/kernel": (-2, "spatial", -2),
+        "pointwise/kernel": (-1, "filters", -1),
+        "separable/pointwise_kernel": (-1, "filters", -1),
+        "transpose/kernel": (-2, "spatial", -2),
+        "dense/kernel": (-1, "filters", -1),
     }

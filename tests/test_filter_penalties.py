@@ -80,6 +80,12 @@ def test_along_filters_equal_neighbours_count_nothing() -> None:
     assert value(penalty, w) == pytest.approx(4)
 
 
+def test_filters_may_stand_on_the_axis_before_the_last() -> None:
+    w = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]], np.float32).reshape(1, 1, 2, 3)
+    assert value(GradientCount(1.0, axes="filters", axis=-2), w) == 0
+    assert value(GradientCount(1.0, axes="filters"), w) == pytest.approx(4, rel=1e-3)
+
+
 def test_where_there_is_one_place_it_says_once_what_to_do() -> None:
     penalty = GradientCount(1.0)
     with pytest.warns(UserWarning, match='counts nothing. Use axes="filters"'):
@@ -147,7 +153,12 @@ def test_they_can_be_saved(tmp_path: Any) -> None:
     )
     model.save(tmp_path / "m.keras")
     first, second = keras.saving.load_model(tmp_path / "m.keras").layers
-    assert first.kernel_regularizer.get_config() == {"weight": 0.1, "beta": 7.0, "axes": "spatial"}
+    assert first.kernel_regularizer.get_config() == {
+        "weight": 0.1,
+        "beta": 7.0,
+        "axes": "spatial",
+        "axis": -1,
+    }
     assert second.depthwise_regularizer.get_config() == {"weight": 0.2, "axis": -2}
 
 
@@ -163,6 +174,8 @@ BAD: dict[str, tuple[Any, str]] = {
         invalid("weight", "a finite float >= 0", math.inf),
     ),
     "axis": (lambda: RedundancyPenalty(1, 0), invalid("axis", "-1 or -2", 0)),
+    "axes' axis": (lambda: GradientCount(1, axis=-3), invalid("axis", "-1 or -2", -3)),
+    "an array": (lambda: RedundancyPenalty(1, np.arange(2)), "Expected -1 or -2"),
 }
 
 

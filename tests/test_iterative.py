@@ -11,7 +11,7 @@ import pytest
 from keras import layers
 from strategies import assert_same_bits, invalid, numpy_weights
 
-from keras_l0 import L2L0, IterativePrune, RelevanceDecay
+from keras_l0 import L2L0, IterativePrune, RelevanceDecay, prune
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(32, 10)).astype("float32")
@@ -209,6 +209,74 @@ def test_an_earlier_runs_file_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a new file, since this fit begins at epoch 0"):
         run([0.9, 0.9], path=path)
     assert path.read_bytes() == before
+
+
+def test_a_file_that_was_kept_for_another_bound_or_metric_is_refused(tmp_path: Path) -> None:
+    model, path = net(), tmp_path / "kept.weights.h5"
+    model.fit(
+        X,
+        Y,
+        epochs=2,
+        callbacks=[Says([0.9, 0.9]), IterativePrune("val_score", 0.8, mode="max", path=path)],
+        **FIT,
+    )
+    more = {"epochs": 3, "initial_epoch": 2, **FIT}
+    for monitor, bound in (("val_score", 0.95), ("val_other", 0.8)):
+        callback = IterativePrune(monitor, bound, mode="max", path=path)
+        with pytest.raises(
+            ValueError, match=r"Expected a file of weights that hold .*'value': 0.9"
+        ):
+            model.fit(X, Y, callbacks=[Says([0.9] * 3, monitor), callback], **more)
+    callback = IterativePrune("val_score", 0.85, mode="max", path=path)
+    model.fit(X, Y, callbacks=[Says([0.9] * 3), callback], **more)
+    plain = tmp_path / "plain.weights.h5"
+    model.save_weights(plain)
+    callback = IterativePrune("val_score", 0.8, mode="max", path=plain)
+    with pytest.raises(ValueError, match="It is none of IterativePrune"):
+        model.fit(X, Y, callbacks=[Says([0.9] * 3), callback], **more)
+
+
+def test_a_fit_that_ends_before_it_looks_says_so() -> None:
+    for given in ({"every": 5}, {"begin": 5}):
+        with pytest.warns(UserWarning, match="val_score was never looked at"):
+            run([0.9, 0.9], **given)
+
+
+def test_zeros_of_before_are_not_called_nothing() -> None:
+    model = net()
+    prune(model, 0.5)
+    callback = IterativePrune("val_score", 0.8, mode="max")
+    with pytest.warns(UserWarning, match="its 50 zeros were there before"):
+        model.fit(X, Y, epochs=1, callbacks=[Says([0.1]), callback], **FIT)
+
+
+def test_what_is_wrong_with_the_metric_is_told_after_the_first_epoch() -> None:
+    epochs = []
+    count = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _: epochs.append(epoch))
+    callbacks = [IterativePrune("val_score", 0.5, every=4), count]
+    with pytest.raises(ValueError, match=r"in the logs: .*val_loss"):
+        net().fit(X, Y, epochs=8, validation_data=(X, Y), callbacks=callbacks, **FIT)
+    assert epochs == []
+
+
+def test_the_direction_is_known_with_several_outputs() -> None:
+    inputs = keras.Input((10,))
+    outputs = {name: layers.Dense(1, name=name)(inputs) for name in ("a", "b")}
+    y = {"a": Y, "b": Y}
+    for monitor in ("val_a_loss", "val_b_accuracy", "val_a_mse"):
+        model = keras.Model(inputs, outputs)
+        metrics = {"a": ["mse"], "b": ["accuracy"]}
+        model.compile("adam", {"a": "mse", "b": "mse"}, metrics=metrics)
+        bound = 0.0 if "accuracy" in monitor else 1e6
+        history = model.fit(
+            X,
+            y,
+            epochs=2,
+            validation_data=(X, y),
+            callbacks=[IterativePrune(monitor, bound)],
+            **FIT,
+        )
+        assert history.history["sparsity"][1] > 0, monitor
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {

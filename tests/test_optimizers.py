@@ -1,5 +1,6 @@
 """RelevanceDecay is the formula on every backend, and otherwise the inner optimizer."""
 
+import json
 import math
 import subprocess
 import sys
@@ -288,6 +289,23 @@ def wrapped() -> Any:
     return RelevanceDecay("sgd", 0.1, 0.1)
 
 
+def test_numbers_of_numpy_are_plain_ones_in_the_configuration() -> None:
+    given = {"alpha": np.float32(0.5), "quantile": np.float64(0.3), "gamma_steps": np.int64(7)}
+    optimizer = RelevanceDecay("sgd", np.float32(0.25), **given)
+    config = {**optimizer.get_config(), "optimizer": None}
+    json.dumps(config)
+    assert (config["gamma"], config["alpha"], config["gamma_steps"]) == (0.25, 0.5, 7)
+
+
+@pytest.mark.parametrize("alpha", [1e-9, "auto"])
+def test_a_gradient_of_zero_harms_nothing_in_float16(alpha: Any) -> None:
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(2, dtype="float16")])
+    optimizer = RelevanceDecay(keras.optimizers.SGD(1e-3), 1e-3, alpha)
+    model.compile(optimizer, "mse", auto_scale_loss=False)
+    model.fit(np.zeros((8, 6), np.float32), np.zeros((8, 2), np.float32), verbose=0)
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "gamma": ({"gamma": -1e-3}, invalid("gamma", "a finite float >= 0", -1e-3)),
     "NaN": ({"gamma": math.nan}, invalid("gamma", "a finite float >= 0", math.nan)),
@@ -298,7 +316,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "rule": ({"rule": "l2"}, invalid("rule", '"relevance" or "lobster"', "'l2'")),
     "quantile": ({"quantile": 1.0}, invalid("quantile", "a float in (0, 1)", 1.0)),
     "steps": ({"gamma_steps": 0}, invalid("gamma_steps", "None or an integer >= 1", 0)),
+    "array": ({"alpha": np.ones(2)}, 'Expected a finite float > 0, or "auto"'),
+    "rules": ({"rule": np.ones(2)}, 'Expected "relevance" or "lobster"'),
     "name": ({"optimizer": "best"}, "Expected a Keras optimizer or its name"),
+    "nothing": ({"optimizer": None}, "Expected a Keras optimizer or its name"),
     "twice": ({"optimizer": wrapped}, "It is wrapped already"),
     "scaled": (
         {"optimizer": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())},

@@ -121,7 +121,9 @@ def test_the_redundancy_scheme_gives_a_smaller_network(arguments: dict[str, Any]
     assert result.history.epoch == list(range(given["warmup"] + given["ramp"] + given["finetune"]))
     # A unit has 16 of the 131 parameters, and 15 of the 120 multiply-adds.
     assert result.model.get_layer("first").units == (4 if "flops" in arguments else 3)
-    assert result.report.summary.parameters == result.model.count_params()
+    summary = result.report.summary
+    assert summary.parameters == PARAMETERS
+    assert summary.parameters_shrunk == result.model.count_params()
     np.testing.assert_allclose(
         result.model.predict(X, verbose=0), model.predict(X, verbose=0), rtol=1e-4, atol=1e-6
     )
@@ -129,6 +131,38 @@ def test_the_redundancy_scheme_gives_a_smaller_network(arguments: dict[str, Any]
     assert isinstance(penalty, Composite) != ("finetune_penalty" in arguments)
     assert model.get_layer("second").kernel.regularizer is None
     json.loads(result.report.to_json())
+
+
+class Scaled(keras.losses.Loss):
+    """A loss that Keras cannot make again, as users write them."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def call(self, y: Any, found: Any) -> Any:
+        return self.factor * keras.losses.sparse_categorical_crossentropy(y, found)
+
+
+def test_a_loss_that_cannot_be_made_again_loses_nothing() -> None:
+    model = net(compiled=False)
+    model.compile("adam", Scaled(2.0))
+    with pytest.warns(UserWarning, match="compile"):
+        result = compress(model, (X, Y), (X, Y), scheme="redundancy", compression=2, **SHORT)
+    assert result.model.get_layer("first").units == 3
+    assert result.report.after["loss"] > 0
+
+
+def test_a_metric_of_ones_own_has_a_mode() -> None:
+    def share(y: Any, found: Any) -> Any:
+        return ops.mean(
+            ops.cast(ops.cast(ops.argmax(found, -1), "int32") == ops.cast(y, "int32"), "float32")
+        )
+
+    model = net(compiled=False)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=[share])
+    arguments = {**SHORT, "bound": {"val_share": 0.0}, "mode": "max"}
+    assert compress(model, (X, Y), (X, Y), **arguments).report.summary.sparsity > 0
 
 
 def test_penalties_of_ones_own_go_before_those_of_the_redundancy_scheme() -> None:
@@ -374,7 +408,20 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"bound": {"val_auc": 0.5}},
         "Invalid value for argument `monitor`. Expected a metric that is in the logs: "
         "accuracy, loss, val_accuracy, val_loss. Received: monitor='val_auc'. Give `fit` "
-        "validation_data, and `compile` the metric.",
+        "validation_data, with validation_freq=1, and `compile` the metric.",
+    ),
+    "bound on the loss": (
+        net,
+        {"bound": {"val_loss": 0.5}},
+        "Invalid value for argument `bound`. Expected a metric, since losses have the penalties in "
+        "them. Received: bound='val_loss'. Compile it as a metric too, as metrics=[\"mse\"], or "
+        "give regularizer=None.",
+    ),
+    "mode": (
+        net,
+        {"compression": 4, "mode": "max"},
+        "Invalid value for argument `mode`. Expected 'auto' without a `bound`. "
+        "Received: mode='max'",
     ),
     "bound without epochs": (
         net,

@@ -86,5 +86,9 @@ def test_what_is_wrong_is_told() -> None:
         scenes.draw_scenes(DIGITS, LABELS, 1, 0, size=7)
     with pytest.raises(ValueError, match="multiples of 8"):
         segmentation.u_net((30, 32, 1))
+    with pytest.raises(ValueError, match=invalid("width", "a finite float > 0", 0)):
+        segmentation.mobile_segmenter(width=0)
+    with pytest.raises(ValueError, match="an image or more"):
+        scenes.draw_scenes(DIGITS[:0], LABELS[:0], 1, 0)
     with pytest.raises(ValueError, match="multiples of 32"):
         segmentation.mobile_segmenter((48, 32, 1))

@@ -33,6 +33,11 @@ def test_a_seed_gives_the_same_again_and_another_one_others() -> None:
     assert len({tuple(row) for row in one.x[:, :, 0]}) > 40
 
 
+def test_each_digit_must_be_there() -> None:
+    with pytest.raises(ValueError, match=r"each digit among them.*none of \[3\]"):
+        draw_sequences(IMAGES, np.where(LABELS == 3, 4, LABELS), 5, 0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

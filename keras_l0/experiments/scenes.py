@@ -50,6 +50,8 @@ def draw_scenes(
     >>> scenes.x.shape, sorted(map(int, np.unique(scenes.y)))
     ((2, 16, 16, 1), [0, 4])
     """
+    if not len(images):
+        raise invalid_argument("images", "an image or more", images.shape)
     for name, value, least in (
         ("count", count, 1),
         ("seed", seed, 0),

@@ -1,5 +1,6 @@
 """Networks that give each pixel of an image a class."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -7,7 +8,7 @@ import keras
 from keras import layers
 
 from keras_l0.attach import regularize
-from keras_l0.errors import invalid_argument
+from keras_l0.errors import invalid_argument, is_number
 from keras_l0.experiments.parts import Penalty, check_figures, shorten_memory
 
 Tensor: TypeAlias = Any
@@ -101,6 +102,8 @@ def mobile_segmenter(
     """
     check_figures(input_shape, 3, classes)
     _check_halving(input_shape, 32)
+    if not is_number(width) or not 0 < width < math.inf:
+        raise invalid_argument("width", "a finite float > 0", width)
     encoder = shorten_memory(
         keras.applications.MobileNetV3Small(
             input_shape=tuple(map(int, input_shape)),

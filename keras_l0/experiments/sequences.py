@@ -49,8 +49,10 @@ def draw_sequences(
             raise invalid_argument(name, f"an integer >= {least}", value)
     if length > 11:
         raise invalid_argument("length", "an integer <= 11, since 10 digits are different", length)
-    rng = np.random.default_rng(seed)
     places = [np.flatnonzero(labels == digit) for digit in range(10)]
+    if missing := [digit for digit, found in enumerate(places) if not len(found)]:
+        raise invalid_argument("labels", "each digit among them", f"none of {missing}")
+    rng = np.random.default_rng(seed)
     digits = np.array([rng.permutation(10)[: length - 1] for _ in range(count)])
     y = digits[:, 0]
     shown = rng.permuted(np.column_stack([digits, y]), axis=1)

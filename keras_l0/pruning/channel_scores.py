@@ -33,8 +33,8 @@ def norm(graph: Graph, w: Weights) -> NDArray[np.float64]:
 def redundancy(graph: Graph, w: Weights) -> NDArray[np.float64]:
     """How unlike all others of its group a channel is that still stand when its turn comes.
 
-    Two channels are alike by the mean of |cos| between their filters, each flattened, over the
-    kernels that make both: |cos| = |a · b| / (‖a‖ ‖b‖). Of the most alike pair the one of smaller
+    Two channels are as alike as their filters, each flattened: |cos| = |a · b| / (‖a‖ ‖b‖), the
+    largest over the layers that hang together. Of the most alike pair the one of smaller
     norm goes first, with a score of 1 − |cos|, and the other one stays; then those that are left
     are compared again. Channels that are zero score −1, the last one of a group 1.
 
@@ -58,9 +58,9 @@ def redundancy(graph: Graph, w: Weights) -> NDArray[np.float64]:
 def _alikeness(
     group: Group, graph: Graph, w: Weights
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The mean |cos| of each two channels of a group, and each channel's norm."""
+    """The largest |cos| of each two channels of a group, and each channel's norm."""
     count = len(group.channels)
-    total, shared = np.zeros((count, count)), np.zeros((count, count))
+    alike = np.zeros((count, count))
     squares = np.zeros(count)
     for slot in group.slots:
         values = np.moveaxis(w(slot.variable), slot.axis, 0).astype(np.float64)
@@ -78,9 +78,9 @@ def _alikeness(
         norms = np.linalg.norm(rows_of, axis=1)
         squares[own] += norms**2
         unit = rows_of / np.where(norms > 0, norms, 1.0)[:, None]
-        total[np.ix_(own, own)] += np.abs(unit @ unit.T)
-        shared[np.ix_(own, own)] += 1
-    return total / np.maximum(shared, 1), np.sqrt(squares)
+        both = np.ix_(own, own)
+        alike[both] = np.maximum(alike[both], np.abs(unit @ unit.T))
+    return alike, np.sqrt(squares)
 
 
 def _turns(alike: NDArray[np.float64], norms: NDArray[np.float64]) -> NDArray[np.float64]:

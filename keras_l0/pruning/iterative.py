@@ -1,5 +1,6 @@
 """Pruning for as long as a validation metric holds, as a Keras callback."""
 
+import json
 import math
 import os
 import warnings
@@ -24,17 +25,18 @@ from keras_l0.pruning.once import choose_score
 
 MODES = ("auto", "min", "max")
 SUFFIX = ".weights.h5"
+_ATTRIBUTE = "keras_l0"
 FRACTION = 0.1
 """How much of what is left goes at a time, if nothing else is said."""
 
 
 @dataclass(frozen=True)
 class State:
-    """Weights that held the bound: their zeros, the metric's value (NaN where not known)."""
+    """Weights that held the bound, their zeros, and the metric's value."""
 
     weights: list[NDArray[Any]]
     zeros: int
-    value: float = math.nan
+    value: float
 
 
 class IterativePrune(KeepZeros):
@@ -45,11 +47,15 @@ class IterativePrune(KeepZeros):
     of the network as a whole; a ``RelevanceDecay`` then starts again with its full γ. If not,
     training goes on with what is left until the bound holds again. At the end of ``fit`` the
     model has the sparsest weights that held it, whatever came after; if none did, nothing was
-    pruned, and a warning says so. Logs gain ``sparsity``, ``compression`` and ``penalty``.
+    pruned, and a warning says so. The weights kept are those that are trained, so that
+    ``keras.callbacks.SwapEMAWeights``, which validates others, does not go with it.
+
+    Logs gain ``sparsity``, ``compression`` and ``penalty``.
 
     Args:
         monitor: the metric's name in the logs, such as ``"val_accuracy"``. Use one on validation
-            data.
+            data. Losses in the logs have the penalties of regularizers in them, which fall as the
+            network is pruned: bound a metric instead, such as ``"val_mse"``.
         bound: a finite float: the least it may be, or the most if smaller is better.
         fraction: of the weights that are left, how many go at a time, in (0, 1);
             ``round(fraction · n)`` of n, and one at least.
@@ -60,15 +66,16 @@ class IterativePrune(KeepZeros):
         score: ``"magnitude"``, or a function from a weight tensor (NumPy) to scores of its shape;
             the smallest go first.
         path: a ``.weights.h5`` file for the weights that held, written whole whenever they
-            change. A run that is resumed in another process finds them there; without it, only
-            this object knows of them.
+            change. A run that is resumed in another process finds them there, and refuses those
+            of another metric, or that do not hold its bound; without it, only this object knows
+            of them.
         layers: ``fnmatch`` patterns on a layer's path or name, or one: only these are pruned,
             frozen ones too. ``None`` for every prunable weight that is not frozen.
 
     Raises:
         ValueError: if an argument is out of its range; in ``fit``, if a pattern matches no layer,
-            a weight is not finite, or at the first look, if the metric is not in the logs or it
-            is not known whether larger is better.
+            a weight is not finite, or after the first epoch that is validated, if the metric is
+            not in the logs or it is not known whether larger is better.
 
     Example:
 
@@ -119,6 +126,7 @@ class IterativePrune(KeepZeros):
         self.path = None if path is None else Path(path)
         self.kept: State | None = None
         self._due = False
+        self._looks = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Prunes, if the bound held at the last look."""
@@ -134,10 +142,16 @@ class IterativePrune(KeepZeros):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks at the metric, and keeps the weights if it holds."""
         super().on_epoch_end(epoch, logs)
-        if epoch + 1 >= self.begin and (epoch + 1) % self.every == 0:
-            found = logs or {}
-            self._due = self.holds(found)
-            if self._due:
+        found = logs or {}
+        look = epoch + 1 >= self.begin and (epoch + 1) % self.every == 0
+        # What is wrong with the metric is told as soon as there are any on validation data.
+        if not look and not any(name.startswith("val_") for name in found):
+            return
+        held = self.holds(found)
+        if look:
+            self._looks += 1
+            self._due = held
+            if held:
                 self._keep(float(found[self.monitor]))
 
     def holds(self, logs: Mapping[str, Any]) -> bool:
@@ -151,11 +165,13 @@ class IterativePrune(KeepZeros):
                 "monitor",
                 f"a metric that is in the logs: {', '.join(logs)}",
                 self.monitor,
-                "Give `fit` validation_data, and `compile` the metric",
+                "Give `fit` validation_data, with validation_freq=1, and `compile` the metric",
             )
-        larger = self.mode == "max" or (self.mode == "auto" and self._larger_is_better())
+        return self._holds(logs[self.monitor], self._larger_is_better())
+
+    def _holds(self, value: Any, larger: bool) -> bool:
         # As float32, which metrics are: 285 of 300 are 0.95.
-        found, bound = np.float32(logs[self.monitor]), np.float32(self.bound)
+        found, bound = np.float32(value), np.float32(self.bound)
         return bool(found >= bound if larger else found <= bound)
 
     def restore(self) -> None:
@@ -172,7 +188,8 @@ class IterativePrune(KeepZeros):
 
     def _prepare(self) -> None:
         plan.check_prunable(self.model, self._targets)
-        self._due = False
+        self._due, self._looks = False, 0
+        self._zeros = measure(self.model, self._targets).zeros
 
     def _resume(self, epoch: int) -> None:
         """Takes up what an earlier ``fit`` left, where this one goes on from it."""
@@ -188,18 +205,34 @@ class IterativePrune(KeepZeros):
                 )
             return
         now = self.model.get_weights()
-        if there:
+        if self.path is not None and there:
+            value = self._value_of(self.path)
             # The file has the optimizer's state of then too.
             state = [(v, ops.convert_to_numpy(v)) for v in self.model.optimizer.variables]
             self.model.load_weights(self.path)
-            self.kept = self._state()
+            self.kept = self._state(value)
             self.model.set_weights(now)
             for variable, value in state:
                 variable.assign(value)
         if self.kept is not None:
             self._due = all(map(np.array_equal, now, self.kept.weights))
 
-    def _state(self, value: float = math.nan) -> State:
+    def _value_of(self, path: Path) -> float:
+        """The metric's value with the weights of a file."""
+        import h5py
+
+        with h5py.File(path) as file:
+            kept = json.loads(file.attrs.get(_ATTRIBUTE, "{}"))
+        if kept.get("monitor") != self.monitor or not self._holds(kept["value"], kept["larger"]):
+            raise invalid_argument(
+                "path",
+                f"a file of weights that hold {self.monitor} at {self.bound:g}",
+                str(path),
+                f"It was kept for {kept}: move it away" if kept else "It is none of IterativePrune",
+            )
+        return float(kept["value"])
+
+    def _state(self, value: float) -> State:
         zeros = measure(self.model, self._targets).zeros
         return State(self.model.get_weights(), zeros, value)
 
@@ -208,8 +241,17 @@ class IterativePrune(KeepZeros):
         if self.kept is None or state.zeros >= self.kept.zeros:
             self.kept = state
             if self.path is not None:
+                import h5py
+
+                kept = {
+                    "monitor": self.monitor,
+                    "value": value,
+                    "larger": self._larger_is_better(),
+                }
                 with replacing(self.path) as temporary:
                     keras.Model.save_weights(self.model, temporary)
+                    with h5py.File(temporary, "r+") as file:
+                        file.attrs[_ATTRIBUTE] = json.dumps(kept)
 
     def _prune(self) -> None:
         quotas = plan.of_the_rest(self._targets, self.fraction)
@@ -219,11 +261,15 @@ class IterativePrune(KeepZeros):
                 link.reset()
 
     def _larger_is_better(self) -> bool:
+        if self.mode != "auto":
+            return self.mode == "max"
         name = self.monitor.removeprefix("val_")
-        if name == "loss":
+        if is_loss(name):
             return False
         for metric in _metrics(self.model):
-            if metric.name == name and getattr(metric, "_direction", None) in ("up", "down"):
+            # With several outputs the logs have the output's name before the metric's.
+            mine = name == metric.name or name.endswith(f"_{metric.name}")
+            if mine and getattr(metric, "_direction", None) in ("up", "down"):
                 return bool(metric._direction == "up")
         raise invalid_argument(
             "mode", f'"min" or "max", since {self.monitor} does not tell', self.mode
@@ -235,19 +281,33 @@ class IterativePrune(KeepZeros):
     def _finish(self) -> None:
         if self.kept is not None:
             self.restore()
-            value = "" if math.isnan(self.kept.value) else f" of {self.kept.value:.6g}"
             self._tell(
-                f"a {self.monitor}{value} held the bound of {self.bound:g}; the model has the "
-                "sparsest weights that did."
+                f"a {self.monitor} of {self.kept.value:.6g} held the bound of {self.bound:g}; "
+                "the model has the sparsest weights that did."
             )
         super()._finish()
         if self.kept is None:
-            warnings.warn(
-                f"IterativePrune: {self.monitor} never held its bound of {self.bound}, so that "
-                "nothing was pruned. Train for longer, or choose a bound that the dense network "
-                "reaches.",
-                stacklevel=2,
+            warnings.warn(f"IterativePrune: {self._why_nothing()}", stacklevel=2)
+
+    def _why_nothing(self) -> str:
+        """Why no weights were kept."""
+        if not self._looks:
+            return (
+                f"{self.monitor} was never looked at, so that nothing was pruned: this fit ended "
+                f"before it was due, with begin={self.begin} and every={self.every}."
             )
+        never = f"{self.monitor} never held its bound of {self.bound}, so that nothing was pruned"
+        if self._zeros:
+            return (
+                f"{never} by this fit, and its {self._zeros:,} zeros were there before. Train for "
+                "longer, or resume with the `path` of the run that made them."
+            )
+        return f"{never}. Train for longer, or choose a bound that the dense network reaches."
+
+
+def is_loss(name: str) -> bool:
+    """Whether it is the name of a loss in the logs, of the whole or of an output."""
+    return name == "loss" or name.endswith("_loss")
 
 
 def _metrics(model: keras.Model) -> Iterator[Any]:

@@ -130,6 +130,8 @@ class Neurons:
             )
             if reader is not None:
                 self._leave(group, f"what reaches {layer_path(reader)} is no constant that folds")
+            elif all(slot.variable.shape[slot.axis] < 2 for slot in group.slots):
+                self._leave(group, "it has one filter only")
             elif len(group.channels) < 2:
                 self._leave(group, "its channels all hang together")
             else:
