@@ -45,7 +45,7 @@ from keras_l0.text import table
 from keras_l0.versions import versions
 
 RESULTS = Path(__file__).parent / "results" / "segmentation.json"
-TRAIN, TEST, BATCH, RATE = 4_000, 1_000, 32, 2e-3
+TRAIN, TEST, BATCH, RATE = 2_000, 500, 32, 2e-3
 COMPRESSION = 4.5
 
 Penalties = dict[str, Regularizer]
@@ -63,8 +63,8 @@ class Run:
 
 
 RUNS = {
-    "u_net": Run(segmentation.u_net, 10, 1, 5, 4),
-    "mobile_segmenter": Run(segmentation.mobile_segmenter, 24, 2, 10, 12),
+    "u_net": Run(segmentation.u_net, 12, 1, 5, 6),
+    "mobile_segmenter": Run(segmentation.mobile_segmenter, 30, 2, 12, 16),
 }
 
 
