@@ -64,7 +64,7 @@ class Run:
 
 RUNS = {
     "u_net": Run(segmentation.u_net, 12, 1, 5, 6),
-    "mobile_segmenter": Run(segmentation.mobile_segmenter, 30, 2, 12, 16),
+    "mobile_segmenter": Run(segmentation.mobile_segmenter, 16, 1, 7, 8),
 }
 
 
