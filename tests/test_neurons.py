@@ -607,3 +607,12 @@ def test_redundant_neurons_go_during_fit() -> None:
     model.compile("adam", "mse")
     model.fit(X, Y, epochs=3, callbacks=[NeuronPrune(0.5, score="redundancy", begin=0)], **FIT)
     assert shrink(model).get_layer("made").filters == 6
+
+
+def test_the_message_tells_what_shrink_will_leave(capsys: pytest.CaptureFixture[str]) -> None:
+    model = net()
+    model.compile("adam", "mse")
+    pruner = NeuronPrune(compression=2, begin=0)
+    model.fit(X, Y, epochs=1, callbacks=[pruner], **{**FIT, "verbose": 2})
+    parameters, left = model.count_params(), shrink(model).count_params()
+    assert f"of its {parameters:,} parameters {left:,} stay." in capsys.readouterr().out

@@ -98,7 +98,11 @@ class NeuronPrune(Prune):
 
     def _finish(self) -> None:
         super()._finish()
-        self._tell("keras_l0.shrink(model) takes the pruned channels out.")
+        left = self._found.parameters(self._found.gone())
+        self._tell(
+            "keras_l0.shrink(model) takes the pruned channels out: of its "
+            f"{self.model.count_params():,} parameters {left:,} stay."
+        )
 
     def _missing(self) -> int:
         return self._found.missing(self._found.choose(self.asked))

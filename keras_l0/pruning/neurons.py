@@ -236,6 +236,14 @@ class Neurons:
         sizes = self.graph.parameters(gone)
         return sum(sizes[key] for key in {id(weight) for weight in self.graph.model.weights})
 
+    def gone(self) -> Gone:
+        """The classes of channels all of whose weights are zero now."""
+        ranks = SCORES["norm"](self.graph, values_of)
+        found = np.zeros(self.graph.count, bool)
+        for group in self.groups:
+            found[group.channels] = ranks[group.channels] == 0
+        return found
+
     def flops(self, gone: Gone) -> int:
         """Multiply-adds for one sample, without these channels.
 
