@@ -153,6 +153,18 @@ def test_a_compression_out_of_reach_is_refused_with_the_largest_that_is_not() ->
     prune(model, method="neuron", compression=float(most))
 
 
+def test_maps_side_by_side_before_a_depthwise_convolution_lose_a_share_each() -> None:
+    inputs = keras.Input((8, 8, 3))
+    sides = [layers.Conv2D(n, 1, name=f"side{n}")(inputs) for n in (4, 12)]
+    x = layers.DepthwiseConv2D(3, name="both")(layers.Concatenate()(sides))
+    model = keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+    small = model.get_layer("side4")
+    small.kernel.assign(0.01 * values(small.kernel))
+    prune(model, method="neuron", fraction=0.5)
+    assert (dead(model, "side4").sum(), dead(model, "side12").sum()) == (2, 6)
+    assert shrink(model).get_layer("both").kernel.shape[2] == 8
+
+
 def joined() -> keras.Model:
     """Two layers side by side whose channels a sum ties to those of a third, and a small one."""
     inputs = keras.Input((6,))

@@ -23,7 +23,7 @@ class NeuronPrune(Prune):
 
     Args:
         fraction: the share of channels to take, in [0, 1): ``round(fraction · n)`` of the n
-            channels of each group of layers that hang together.
+            channels that the same layers make, one or those that hang together.
         flops: instead: the share of multiply-adds to take, in [0, 1), of the model as it stands;
             the fraction is the smallest that reaches it.
         compression: instead: all parameters of the network over those that ``shrink`` leaves, ≥ 1;

@@ -154,11 +154,9 @@ class Neurons:
 
     def _lowest(self, ranks: NDArray[np.float64], fraction: float, goal: NeuronGoal) -> Gone:
         gone = np.zeros(self.graph.count, bool)
-        if goal.scope == "layer":
-            for group in self.groups:
-                self._take(gone, [group], ranks, fraction, goal)
-        else:
-            self._take(gone, self.groups, ranks, fraction, goal)
+        together = [[group] for group in self.groups] if goal.scope == "layer" else [self.groups]
+        for groups in together:
+            self._take(gone, groups, ranks, fraction, goal)
         return gone
 
     def _take(
@@ -171,24 +169,25 @@ class Neurons:
     ) -> None:
         """Marks this share of the groups' channels, the lowest, leaving each layer its minimum.
 
-        Then channels come back, the best first, until all layers' counts are multiples.
+        Within a layer only those are ranked together that the same layers make: where maps of two
+        layers stand side by side before a depthwise convolution, each loses its own share. Then
+        channels come back, the best first, until all layers' counts are multiples.
         """
-        if not groups:
-            return
         channels = np.concatenate([group.channels for group in groups])
-        wanted = round(fraction * len(channels))
         places = [self.graph.classes[slot.ids] for group in groups for slot in group.slots]
         counts = np.stack([np.bincount(ids, minlength=self.graph.count) for ids in places])
         left = counts[:, channels].sum(1)
         order = channels[np.argsort(ranks[channels], kind="stable")]
-        for channel in order:
-            if wanted == 0:
-                break
-            fewer = left - counts[:, channel]
-            if (fewer[counts[:, channel] > 0] >= goal.minimum).all():
-                gone[channel] = True
-                left = fewer
-                wanted -= 1
+        for part in _alike(counts > 0, order) if goal.scope == "layer" else [order]:
+            wanted = round(fraction * len(part))
+            for channel in part:
+                if wanted == 0:
+                    break
+                fewer = left - counts[:, channel]
+                if (fewer[counts[:, channel] > 0] >= goal.minimum).all():
+                    gone[channel] = True
+                    left = fewer
+                    wanted -= 1
         while len(back := self._back(order[gone[order]], counts, left % goal.round_to > 0)):
             gone[back[-1]] = False
             left = left + counts[:, back[-1]]
@@ -278,6 +277,13 @@ class Neurons:
             int(np.count_nonzero(values_of(kernel)) - np.count_nonzero(values(kernel)))
             for kernel in kernels.values()
         )
+
+
+def _alike(made: NDArray[np.bool_], channels: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """The channels parted by the layers that make them, in their order."""
+    _, part = np.unique(made[:, channels], axis=1, return_inverse=True)
+    part = part.ravel()
+    return [channels[part == place] for place in range(part.max() + 1)]
 
 
 def zeroed(graph: Graph, gone: Gone) -> Weights:

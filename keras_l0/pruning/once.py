@@ -68,7 +68,7 @@ def prune(
         layers: ``fnmatch`` patterns on a layer's path or name, or one: only these are pruned,
             frozen ones too. ``None`` for every prunable weight that is not frozen.
         fraction: for ``method="neuron"``: the share of channels that are zero afterwards, in
-            [0, 1), of each group of layers that hang together.
+            [0, 1), of each layer or group of layers that hang together.
         flops: instead: the share of the multiply-adds that go, in [0, 1), with the smallest
             fraction that reaches it.
         scope: ``"layer"``, or ``"global"`` to rank the channels of all groups together.
