@@ -20,6 +20,7 @@ from typing import Any
 import keras
 import numpy as np
 from narrower import multiply_adds
+from records import conclude
 
 from keras_l0 import export_tflite, prune, shrink
 from keras_l0.experiments import convolutional
@@ -110,8 +111,7 @@ def main() -> None:
         for row in rows
     ]
     text = table(["network", "kind", "round to", "multiply-adds", "latency", "ms", "bytes"], lines)
-    write_text(options.out.with_suffix(".txt"), text + "\n")
-    print(text)
+    conclude(options.out, text)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ turns once all seeds are there, and again whenever the program is run.
 """
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
@@ -22,10 +21,10 @@ import keras
 import numpy as np
 from litert import add_timings, answers
 from neurons import RESULTS, Augmented, data
+from records import conclude, earlier, keep
 
 from keras_l0 import NeuronPrune, export_tflite, shrink, summarize
 from keras_l0.experiments.parts import shorten_memory
-from keras_l0.files import write_text
 from keras_l0.text import table
 from keras_l0.versions import versions
 
@@ -123,21 +122,20 @@ def main() -> None:
     parser.add_argument("--out", default=RESULTS / "narrower.json", type=Path)
     options = parser.parse_args()
     options.files.mkdir(parents=True, exist_ok=True)
-    runs = json.loads(options.out.read_text()) if options.out.exists() else []
+    runs = earlier(options.out)
     for seed in range(options.seeds):
         if seed not in {one["seed"] for one in runs}:
             runs.append(run(seed, options.files))
-            write_text(options.out, json.dumps(runs, indent=1))
+            keep(options.out, runs)
     for one in runs:
         add_timings(one, {kind: file_of(options.files, kind, one["seed"]) for kind in KINDS})
-    write_text(options.out, json.dumps(runs, indent=1))
+    keep(options.out, runs)
     rows = []
     for kind in KINDS:
         columns = [[one[kind][name] for one in runs] for name in runs[0][kind]]
         rows.append([kind, *(f"{statistics.mean(values):,.4g}" for values in columns)])
     text = table(["mean of seeds", *runs[0]["whole"]], rows)
-    write_text(options.out.with_suffix(".txt"), f"{text}\n{len(runs)} seeds\n")
-    print(text)
+    conclude(options.out, f"{text}\n{len(runs)} seeds")
 
 
 if __name__ == "__main__":

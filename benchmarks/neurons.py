@@ -15,7 +15,6 @@ The paper's Table 7, on a GPU::
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -25,10 +24,10 @@ from typing import Any
 
 import keras
 import numpy as np
+from records import conclude, earlier, keep
 
 from keras_l0 import L2L0, GlobalPrune, NeuronPrune, regularize, shrink, summarize
 from keras_l0.experiments import convolutional, datasets
-from keras_l0.files import write_text
 from keras_l0.text import table
 from keras_l0.versions import versions
 
@@ -181,17 +180,15 @@ def main() -> None:
     parser.add_argument("--out", default=RESULTS / "neurons.json", type=Path)
     parser.add_argument("--seeds", type=int, help="how many; each network's own number by default")
     options = parser.parse_args()
-    cells = json.loads(options.out.read_text()) if options.out.exists() else []
+    cells = earlier(options.out)
     for name in options.networks:
         for seed in range(options.seeds or RUNS[name].seeds):
             for penalty in PENALTIES:
                 key = (name, penalty, seed)
                 if key not in {(c["network"], c["penalty"], c["seed"]) for c in cells}:
                     cells.append(cell(*key))
-                    write_text(options.out, json.dumps(cells, indent=1))
-    text = report(cells)
-    write_text(options.out.with_suffix(".txt"), text + "\n")
-    print(text)
+                    keep(options.out, cells)
+    conclude(options.out, report(cells))
 
 
 if __name__ == "__main__":

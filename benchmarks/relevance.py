@@ -17,7 +17,6 @@ of all is written beside the file. Test images are looked at once, at a cell's e
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -28,11 +27,11 @@ from typing import Any
 
 import keras
 import numpy as np
+from records import conclude, earlier, keep
 
 from keras_l0 import L2L0, GlobalPrune, IterativePrune, RelevanceDecay, summarize
 from keras_l0.experiments import datasets, networks
 from keras_l0.experiments.sequences import draw_sequences
-from keras_l0.files import write_text
 from keras_l0.text import table
 from keras_l0.versions import versions
 
@@ -202,7 +201,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=120, help="(%(default)s)")
     parser.add_argument("--out", default=RESULTS, type=Path)
     options = parser.parse_args()
-    cells = json.loads(options.out.read_text()) if options.out.exists() else []
+    cells = earlier(options.out)
     done = {(one["network"], one["way"], one["seed"]) for one in cells}
     for seed in range(options.seeds):
         for name in options.networks:
@@ -211,10 +210,8 @@ def main() -> None:
                     continue
                 cells.append(cell(name, way, seed, options.epochs))
                 print(report(cells[-1:]), f"{cells[-1]['seconds']:.0f} s", flush=True)
-                write_text(options.out, json.dumps(cells, indent=1))
-    text = report(cells)
-    write_text(options.out.with_suffix(".txt"), text + "\n")
-    print(text)
+                keep(options.out, cells)
+    conclude(options.out, report(cells))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ timed in turns once all are there, which gives the runtime's peak memory too.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from typing import Any
 import keras
 from keras.regularizers import Regularizer
 from litert import add_timings, answers
+from records import conclude, earlier, keep
 
 from keras_l0 import (
     Composite,
@@ -38,7 +38,6 @@ from keras_l0 import (
 from keras_l0.composite import COUNT, constraints
 from keras_l0.experiments import datasets, segmentation
 from keras_l0.experiments.scenes import CLASSES, Scenes, mean_dice, mean_iou, overlaps, scenes_of
-from keras_l0.files import write_text
 from keras_l0.pruning.neurons import Neurons
 from keras_l0.pruning.targets import find_targets
 from keras_l0.text import table
@@ -195,20 +194,18 @@ def main() -> None:
     parser.add_argument("--out", default=RESULTS, type=Path)
     options = parser.parse_args()
     options.files.mkdir(parents=True, exist_ok=True)
-    runs = json.loads(options.out.read_text()) if options.out.exists() else []
+    runs = earlier(options.out)
     done = {(one["network"], one["seed"]) for one in runs}
     for seed in range(options.seeds):
         for name in options.networks:
             if (name, seed) not in done:
                 runs.append(run(name, seed, options.files))
-                write_text(options.out, json.dumps(runs, indent=1))
+                keep(options.out, runs)
     for one in runs:
         place = partial(file_of, options.files, one["network"], seed=one["seed"])
         add_timings(one, {kind: place(kind) for kind in KINDS})
-    write_text(options.out, json.dumps(runs, indent=1))
-    text = report(runs)
-    write_text(options.out.with_suffix(".txt"), text + "\n")
-    print(text)
+    keep(options.out, runs)
+    conclude(options.out, report(runs))
 
 
 if __name__ == "__main__":

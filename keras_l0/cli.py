@@ -9,10 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-import keras
-import numpy as np
-from numpy.typing import NDArray
-
+from keras_l0.cli_inputs import arrays_by_input, existing_file, load_data, load_model
 from keras_l0.data import check_compiled, evaluate
 from keras_l0.errors import invalid_argument
 from keras_l0.experiments import datasets
@@ -28,7 +25,6 @@ from keras_l0.export.tflite import (
     export_tflite,
 )
 from keras_l0.files import check_folder, check_target, replacing, write_text
-from keras_l0.models import check_built
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.iterative import FRACTION, MODES
 from keras_l0.regularizers import L2L0
@@ -68,7 +64,7 @@ def demo(options: argparse.Namespace) -> None:
 
 def compress(options: argparse.Namespace) -> None:
     """``keras-l0 compress``."""
-    path = _existing(options.model, "MODEL")
+    path = existing_file(options.model, "MODEL")
     if (Path(options.out) / "model.keras").resolve() == path.resolve():
         raise invalid_argument("out", "a folder other than MODEL's", options.out)
     L2L0(options.l2, options.l0, options.beta)
@@ -76,8 +72,8 @@ def compress(options: argparse.Namespace) -> None:
     if bound is None:
         Goal(options.sparsity, options.compression)
     out = check_folder(options.out, "out")
-    model = _load_model(path, compiled=True)
-    data = _load_data(options.data, model, options.holdout, options.raw)
+    model = load_model(path, compiled=True)
+    data = load_data(options.data, model, options.holdout, options.raw)
     check_compiled(model)
     check_export(out / "model.tflite", options.quantize)
     train, validation = datasets.split_validation(data, options.validation, seed=0)
@@ -127,16 +123,16 @@ def compress(options: argparse.Namespace) -> None:
 
 def summary(options: argparse.Namespace) -> None:
     """``keras-l0 summary``."""
-    model = _load_model(_existing(options.model, "MODEL"))
+    model = load_model(existing_file(options.model, "MODEL"))
     found = summarize(model)
     print(found.to_json() if options.json else found)
 
 
 def export(options: argparse.Namespace) -> None:
     """``keras-l0 export``."""
-    path = _existing(options.model, "MODEL")
+    path = existing_file(options.model, "MODEL")
     check_target(options.out, "OUT")
-    model = _load_model(path)
+    model = load_model(path)
     check: Any = None
     calibration: Any = None
     if options.check is None and options.quantize == "int8":
@@ -146,11 +142,11 @@ def export(options: argparse.Namespace) -> None:
             None,
             "Ranges are taken from its training examples",
         )
-    named = None if options.check is None else _arrays_by_input(options.check, model)
+    named = None if options.check is None else arrays_by_input(options.check, model)
     if named is not None:
         check, calibration = named, named if options.quantize in CALIBRATED else None
     elif options.check is not None:
-        data = _load_data(options.check, model, None, options.raw)
+        data = load_data(options.check, model, None, options.raw)
         check = (data.x_test, data.y_test)
         # The training data are what ranges are to be taken from; the test data are held against.
         if options.quantize in CALIBRATED:
@@ -178,64 +174,6 @@ def bench(options: argparse.Namespace) -> None:
     broken = [one.path for one in found.timings if one.fault]
     if broken:
         raise invalid_argument("FILE", "files that the runtime runs", ", ".join(broken))
-
-
-def _existing(text: str, argument: str) -> Path:
-    path = Path(text)
-    if not path.is_file():
-        raise invalid_argument(argument, "an existing file", text)
-    return path
-
-
-def _load_model(path: Path, compiled: bool = False) -> keras.Model:
-    try:
-        return keras.models.load_model(path, compile=compiled, safe_mode=True)
-    except Exception as error:  # a damaged file fails in as many ways as it has parts
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise invalid_argument("MODEL", "a whole .keras file", str(path), reason) from error
-
-
-def _arrays_by_input(source: str, model: keras.Model) -> dict[str, NDArray[Any]] | None:
-    """The arrays of an ``.npz`` file that has one for each input's name; ``None`` of any other."""
-    if not Path(source).is_file():
-        return None
-    names = [tensor.name for tensor in model.inputs or ()]
-    try:
-        with np.load(source, allow_pickle=False) as arrays:
-            if names and set(names) <= set(arrays.files):
-                return {name: arrays[name] for name in names}
-    except Exception as error:  # a damaged file fails in as many ways as it has parts
-        raise invalid_argument("check", "a whole .npz file", source, str(error)) from error
-    return None
-
-
-def _load_data(
-    source: str, model: keras.Model, holdout: float | None, raw: bool
-) -> datasets.Dataset:
-    """A data set by name, file or folder, its examples in the model's input shape."""
-    check_built(model)
-    shape = model.input_shape
-    if not isinstance(shape, tuple):
-        raise invalid_argument(
-            "MODEL",
-            "a model with one input",
-            f"input shapes {shape}",
-            "For an export, --check takes an .npz file with an array for each input's name",
-        )
-    if source in datasets.SHAPES:
-        data = datasets.load(source)
-    elif Path(source).is_dir():
-        if len(shape) != 4 or None in shape[1:]:
-            raise invalid_argument(
-                "DATA", "a .npz file, since the model takes no images of fixed size", source
-            )
-        data = datasets.load_folder(source, shape[1:3], shape[3], holdout)
-    else:
-        data = datasets.load_npz(source, holdout)
-    if not raw:
-        data = datasets.preprocess(data)
-    x_train = datasets.fit_to(data.x_train, shape[1:])
-    return replace(data, x_train=x_train, x_test=datasets.fit_to(data.x_test, shape[1:]))
 
 
 class _Parser(argparse.ArgumentParser):

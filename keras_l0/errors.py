@@ -61,6 +61,22 @@ def at_least(argument: str, value: float, bound: float) -> float:
     return float(value)
 
 
+def whole_at_least(argument: str, value: int, bound: int) -> int:
+    """The value as an int, if it is a whole number of ``bound`` or more.
+
+    Raises:
+        ValueError: if it is not.
+
+    Example:
+
+    >>> whole_at_least("every", 2, 1)
+    2
+    """
+    if not is_whole(value) or value < bound:
+        raise invalid_argument(argument, f"an integer >= {bound}", value)
+    return int(value)
+
+
 def is_number(value: object) -> bool:
     """Whether it is a real number, NumPy's included; a bool is none."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -89,7 +89,10 @@ class GradientCount(keras.regularizers.Regularizer):
         return {"weight": self.weight, "beta": self.beta, "axes": self.axes, "axis": self.axis}
 
     def __repr__(self) -> str:
-        return f"GradientCount({self.weight:g}, beta={self.beta:g}, axes={self.axes!r})"
+        return (
+            f"GradientCount({self.weight:g}, beta={self.beta:g}, axes={self.axes!r}, "
+            f"axis={self.axis})"
+        )
 
 
 @keras.saving.register_keras_serializable(package="keras_l0")

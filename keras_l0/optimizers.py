@@ -81,8 +81,8 @@ class RelevanceDecay(keras.optimizers.Optimizer):
         inner, decay = _inner(optimizer), at_least("gamma", gamma, 0.0)
         super().__init__(learning_rate=0.0, name=name)
         self.inner_optimizer = inner
-        known = alpha == "auto" if isinstance(alpha, str) else is_number(alpha)
-        if not known or (alpha != "auto" and not 0 < float(alpha) < math.inf):
+        positive = is_number(alpha) and 0 < float(alpha) < math.inf
+        if not (alpha == "auto" if isinstance(alpha, str) else positive):
             raise invalid_argument("alpha", 'a finite float > 0, or "auto"', alpha)
         for argument, value, choices in (
             ("variables", variables, VARIABLES),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_l0.errors import invalid_argument, is_whole
+from keras_l0.errors import invalid_argument, whole_at_least
 from keras_l0.experiments.reading import Dataset
 
 BACKGROUND = 0
@@ -58,8 +58,7 @@ def draw_scenes(
         ("size", size, max(images.shape[1:3])),
         ("most", most, 1),
     ):
-        if not is_whole(value) or value < least:
-            raise invalid_argument(name, f"an integer >= {least}", value)
+        whole_at_least(name, value, least)
     rng = np.random.default_rng(seed)
     height, width = images.shape[1:3]
     x = np.zeros((count, size, size), np.uint8)

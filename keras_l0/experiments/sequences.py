@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_l0.errors import invalid_argument, is_whole
+from keras_l0.errors import invalid_argument, whole_at_least
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ def draw_sequences(
     (array([4, 2, 6, 4]), 4)
     """
     for name, value, least in (("count", count, 1), ("seed", seed, 0), ("length", length, 2)):
-        if not is_whole(value) or value < least:
-            raise invalid_argument(name, f"an integer >= {least}", value)
+        whole_at_least(name, value, least)
     if length > 11:
         raise invalid_argument("length", "an integer <= 11, since 10 digits are different", length)
     places = [np.flatnonzero(labels == digit) for digit in range(10)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from keras_l0.errors import invalid_argument, is_number, is_whole
+from keras_l0.errors import invalid_argument, is_number, whole_at_least
 from keras_l0.export.check import run_folder
 from keras_l0.export.convert import require_tensorflow
 from keras_l0.export.flatfile import is_flatbuffer
@@ -91,8 +91,7 @@ def bench(
         ValueError: if an argument is wrong, or a file is missing or no TFLite file.
         ImportError: if LiteRT is not installed.
     """
-    if not is_whole(threads) or threads < 1:
-        raise invalid_argument("threads", "an integer >= 1", threads)
+    whole_at_least("threads", threads, 1)
     if not is_number(seconds) or not seconds > 0:
         raise invalid_argument("seconds", "a positive number", seconds)
     if not paths:

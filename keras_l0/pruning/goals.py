@@ -1,10 +1,9 @@
 """How small a network is to become, as the user says it."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from keras_l0.errors import invalid_argument, is_number
+from keras_l0.errors import at_least, invalid_argument, is_number
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Goal:
         if self.sparsity is not None:
             check_fraction("sparsity", self.sparsity)
         if self.compression is not None:
-            check_compression(self.compression)
+            at_least("compression", self.compression, 1.0)
 
 
 def global_goal(
@@ -87,12 +86,6 @@ def layerwise_goal(
     for pattern, value in sparsities.items():
         check_fraction(f"sparsities[{pattern!r}]", value)
     return None
-
-
-def check_compression(value: object) -> None:
-    """Raises a ``ValueError`` unless ``value`` is a finite number of 1 or more."""
-    if not is_number(value) or not 1 <= value < math.inf:  # type: ignore[operator]
-        raise invalid_argument("compression", "a finite float >= 1", value)
 
 
 def check_fraction(argument: str, value: object) -> None:

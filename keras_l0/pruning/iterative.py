@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from keras_l0.errors import invalid_argument, is_number, is_whole, one_of
+from keras_l0.errors import invalid_argument, is_number, one_of, whole_at_least
 from keras_l0.files import check_target, replacing
 from keras_l0.optimizers import RelevanceDecay
 from keras_l0.pruning import plan, scores
@@ -115,9 +115,8 @@ class IterativePrune(KeepZeros):
             raise invalid_argument("fraction", "a float in (0, 1)", fraction)
         if mode not in MODES:
             raise invalid_argument("mode", one_of(MODES), mode)
-        for name, value, least in (("begin", begin, 0), ("every", every, 1)):
-            if not is_whole(value) or value < least:
-                raise invalid_argument(name, f"an integer >= {least}", value)
+        whole_at_least("begin", begin, 0)
+        whole_at_least("every", every, 1)
         if path is not None and not check_target(path).name.endswith(SUFFIX):
             raise invalid_argument("path", f"a file's path that ends in {SUFFIX}", str(path))
         self._score = choose_score("global", score, None)
@@ -193,23 +192,23 @@ class IterativePrune(KeepZeros):
 
     def _resume(self, epoch: int) -> None:
         """Takes up what an earlier ``fit`` left, where this one goes on from it."""
-        there = self.path is not None and self.path.exists()
+        path = self.path if self.path is not None and self.path.exists() else None
         if epoch == 0:
             self.kept = None
-            if there:
+            if path is not None:
                 raise invalid_argument(
                     "path",
                     "a new file, since this fit begins at epoch 0",
-                    str(self.path),
+                    str(path),
                     "It holds an earlier run's weights: move it away, or resume that run",
                 )
             return
         now = self.model.get_weights()
-        if self.path is not None and there:
-            value = self._value_of(self.path)
+        if path is not None:
+            value = self._value_of(path)
             # The file has the optimizer's state of then too.
             state = [(v, ops.convert_to_numpy(v)) for v in self.model.optimizer.variables]
-            self.model.load_weights(self.path)
+            self.model.load_weights(path)
             self.kept = self._state(value)
             self.model.set_weights(now)
             for variable, value in state:

@@ -9,10 +9,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_l0.errors import invalid_argument, is_number, is_whole, one_of
+from keras_l0.errors import at_least, invalid_argument, is_number, one_of, whole_at_least
 from keras_l0.models import layer_path
 from keras_l0.pruning.channel_scores import SCORES
-from keras_l0.pruning.goals import check_compression
 from keras_l0.pruning.targets import Targets
 from keras_l0.structure.dead import Facts
 from keras_l0.structure.flops import Uses, uses_of_weights
@@ -55,13 +54,11 @@ class NeuronGoal:
             if value is not None and not (is_number(value) and 0 <= value < 1):
                 raise invalid_argument(name, "a number in [0, 1)", value)
         if self.compression is not None:
-            check_compression(self.compression)
+            at_least("compression", self.compression, 1.0)
         if self.scope not in SCOPES:
             raise invalid_argument("scope", one_of(SCOPES), self.scope)
         for name in ("minimum", "round_to"):
-            value = getattr(self, name)
-            if not is_whole(value) or value < 1:
-                raise invalid_argument(name, "an integer >= 1", value)
+            whole_at_least(name, getattr(self, name), 1)
         if not isinstance(self.score, str) or self.score not in SCORES:
             raise invalid_argument("score", " or ".join(f'"{name}"' for name in SCORES), self.score)
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from keras_l0.errors import invalid_argument, is_number, is_whole
+from keras_l0.errors import invalid_argument, is_number, is_whole, whole_at_least
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,7 @@ def check_ramp(begin: int | None, end: int | None, every: int, power: float, reg
         raise invalid_argument("begin", f"an epoch <= end={end}", begin)
     if begin is not None and end is not None and begin > end:
         raise invalid_argument("begin", f"an epoch <= end={end}", begin)
-    if not is_whole(every) or every < 1:
-        raise invalid_argument("every", "an integer >= 1", every)
+    whole_at_least("every", every, 1)
     if not is_number(power) or not 0 < power < 1e6:
         raise invalid_argument("power", "a float in (0, 1e6)", power)
     if not isinstance(regrow, bool):
