@@ -19,9 +19,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from litert import add_timings, answers
 from neurons import RESULTS, Augmented, data
 from records import conclude, earlier, keep
+from tflite_files import add_timings, answers
 
 from keras_l0 import NeuronPrune, export_tflite, shrink, summarize
 from keras_l0.experiments.parts import shorten_memory

@@ -1,11 +1,11 @@
 """Filters pruned by magnitude, by redundancy, and with gradients counted, on segmentation.
 
-A U-Net and a MobileNetV3-Small with a decoder find MNIST digits on canvases, a class for each
-pixel. Each is trained; then, from the same weights and for as many epochs, it is tuned as it is, or
-its filters are pruned to a quarter of the parameters or less: those of smallest norm; those most
-alike another, with the penalty on redundancy; and with gradients counted too, inside the kernels
-(from filter to filter where they are 1×1), or from filter to filter in all. What is left is shrunk,
-exported in float32, and the file asked for every test canvas::
+A U-Net and a MobileNetV3-Small with a decoder find MNIST digits, at half their size, on canvases,
+a class for each pixel. Each is trained; then, from the same weights and for as many epochs, it is
+tuned as it is, or its filters are pruned to a quarter of the parameters: those of smallest norm;
+those most alike another, with the penalty on redundancy; and with gradients counted too, inside the
+kernels (from filter to filter where they are 1×1), or from filter to filter in all. What is left is
+shrunk, exported in float32, and the file asked for every test canvas::
 
     KERAS_BACKEND=tensorflow python benchmarks/segmentation.py FOLDER mobile_segmenter u_net
 
@@ -17,15 +17,17 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras.regularizers import Regularizer
-from litert import add_timings, answers
 from records import conclude, earlier, keep
+from stretch import Stretch
+from tflite_files import add_timings, answers
 
 from keras_l0 import (
     Composite,
@@ -37,6 +39,7 @@ from keras_l0 import (
 )
 from keras_l0.composite import COUNT, constraints
 from keras_l0.experiments import datasets, segmentation
+from keras_l0.experiments.reading import Dataset
 from keras_l0.experiments.scenes import CLASSES, Scenes, mean_dice, mean_iou, overlaps, scenes_of
 from keras_l0.pruning.neurons import Neurons
 from keras_l0.pruning.targets import find_targets
@@ -44,17 +47,21 @@ from keras_l0.text import table
 from keras_l0.versions import versions
 
 RESULTS = Path(__file__).parent / "results" / "segmentation.json"
-TRAIN, TEST, BATCH, RATE = 2_000, 500, 32, 2e-3
-COMPRESSION = 4.5
+TRAIN, TEST, SIZE, BATCH, STEPS = 20_000, 1_000, 32, 32, 125
+COMPRESSION = 4.0
 
 Penalties = dict[str, Regularizer]
 
 
 @dataclass(frozen=True)
 class Run:
-    """How a network is trained: epochs whole, then before, while and after it is pruned."""
+    """How a network is trained: epochs whole, then before, while and after it is pruned.
 
-    build: Callable[[], keras.Model]
+    An epoch has ``STEPS`` batches. The learning rate falls from ``rate`` to 0, both times.
+    """
+
+    build: Callable[..., keras.Model]
+    rate: float
     epochs: int
     warmup: int
     ramp: int
@@ -62,8 +69,8 @@ class Run:
 
 
 RUNS = {
-    "u_net": Run(segmentation.u_net, 12, 1, 5, 6),
-    "mobile_segmenter": Run(segmentation.mobile_segmenter, 16, 1, 7, 8),
+    "u_net": Run(segmentation.u_net, 5e-3, 10, 1, 4, 9),
+    "mobile_segmenter": Run(segmentation.mobile_segmenter, 6e-3, 12, 1, 6, 13),
 }
 
 
@@ -92,16 +99,22 @@ WAYS: dict[str, tuple[str, Callable[[keras.Model], Penalties]]] = {
 KINDS = ("trained", "tuned", *WAYS)
 
 
-def fit(model: keras.Model, train: Scenes, epochs: int, callbacks: Any = ()) -> None:
+def digits() -> Dataset:
+    """MNIST's, each pixel the mean of two by two."""
+    whole = datasets.load("mnist")
+
+    def halved(images: np.ndarray) -> np.ndarray:
+        fours = images.reshape(len(images), 14, 2, 14, 2)
+        return fours.mean((2, 4)).round().astype(np.uint8)
+
+    return replace(whole, x_train=halved(whole.x_train), x_test=halved(whole.x_test))
+
+
+def fit(model: keras.Model, train: Stretch, rate: float, epochs: int, callbacks: Any = ()) -> None:
     """Trains with a falling learning rate."""
-    steps = epochs * -(-len(train.x) // BATCH)
-    model.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(RATE, steps)),
-        "sparse_categorical_crossentropy",
-    )
-    model.fit(
-        train.x, train.y, batch_size=BATCH, epochs=epochs, callbacks=list(callbacks), verbose=2
-    )
+    schedule = keras.optimizers.schedules.CosineDecay(rate, epochs * STEPS)
+    model.compile(keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy")
+    model.fit(train, epochs=epochs, callbacks=list(callbacks), verbose=2)
 
 
 def figures(model: keras.Model, test: Scenes, path: Path) -> dict[str, Any]:
@@ -130,15 +143,17 @@ def run(name: str, seed: int, folder: Path) -> dict[str, Any]:
     """One seed of a network, all ways."""
     how = RUNS[name]
     start = time.perf_counter()
-    train, test = scenes_of(datasets.load("mnist"), TRAIN, TEST, seed)
+    train, test = scenes_of(digits(), TRAIN, TEST, seed, size=SIZE)
+    batches = partial(Stretch, train.x, train.y, STEPS, BATCH)
+    build = partial(how.build, (SIZE, SIZE, 1))
     keras.utils.set_random_seed(seed)
-    model = how.build()
-    fit(model, train, how.epochs)
+    model = build()
+    fit(model, batches(2 * seed), how.rate, how.epochs)
     found = {"trained": figures(model, test, file_of(folder, name, "trained", seed))}
     trained = model.get_weights()
     more = how.warmup + how.ramp + how.tuning
     for kind in KINDS[1:]:
-        model = how.build()
+        model = build()
         model.set_weights(trained)
         keras.utils.set_random_seed(seed)
         callbacks = []
@@ -146,8 +161,9 @@ def run(name: str, seed: int, folder: Path) -> dict[str, Any]:
             score, penalties = WAYS[kind]
             regularize(model, None, overrides=penalties(model))
             first, last = how.warmup, how.warmup + how.ramp - 1
-            callbacks = [NeuronPrune(compression=COMPRESSION, score=score, begin=first, end=last)]
-        fit(model, train, more, callbacks)
+            goal = {"compression": COMPRESSION, "score": score}
+            callbacks = [NeuronPrune(**goal, begin=first, end=last)]
+        fit(model, batches(2 * seed + 1), how.rate, more, callbacks)
         found[kind] = figures(model, test, file_of(folder, name, kind, seed))
         print(name, kind, seed, found[kind], flush=True)
     return {
@@ -155,6 +171,9 @@ def run(name: str, seed: int, folder: Path) -> dict[str, Any]:
         "seed": seed,
         "settings": {
             "canvases": TRAIN,
+            "steps": STEPS,
+            "batch": BATCH,
+            "rate": how.rate,
             "epochs": how.epochs,
             "more": more,
             "compression": COMPRESSION,
@@ -190,13 +209,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", type=Path, help="folder for the files, made where missing")
     parser.add_argument("networks", nargs="+", choices=RUNS)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", default=RESULTS, type=Path)
     options = parser.parse_args()
     options.files.mkdir(parents=True, exist_ok=True)
     runs = earlier(options.out)
     done = {(one["network"], one["seed"]) for one in runs}
-    for seed in range(options.seeds):
+    for seed in options.seeds:
         for name in options.networks:
             if (name, seed) not in done:
                 runs.append(run(name, seed, options.files))
