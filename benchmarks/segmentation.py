@@ -3,9 +3,11 @@
 A U-Net and a MobileNetV3-Small with a decoder find MNIST digits, at half their size, on canvases,
 a class for each pixel. Each is trained; then, from the same weights and for as many epochs, it is
 tuned as it is, or its filters are pruned to a quarter of the parameters: those of smallest norm;
-those most alike another, with the penalty on redundancy; and with gradients counted too, inside the
-kernels (from filter to filter where they are 1×1), or from filter to filter in all. What is left is
-shrunk, exported in float32, and the file asked for every test canvas::
+those most alike another, with the penalty on redundancy; and with gradients counted too, inside
+the kernels (from filter to filter where they are 1×1), or from filter to filter in all. Only
+layers that hold half a percent of the parameters or more are pruned: the thin ones at large maps
+have little to give, and cost accuracy. What is left is shrunk, exported in float32, and the file
+asked for every test canvas::
 
     KERAS_BACKEND=tensorflow python benchmarks/segmentation.py FOLDER mobile_segmenter u_net
 
@@ -48,7 +50,7 @@ from keras_l0.versions import versions
 
 RESULTS = Path(__file__).parent / "results" / "segmentation.json"
 TRAIN, TEST, SIZE, BATCH, STEPS = 20_000, 1_000, 32, 32, 125
-COMPRESSION = 4.0
+COMPRESSION, HEAVY = 4.0, 0.005
 
 Penalties = dict[str, Regularizer]
 
@@ -74,12 +76,22 @@ RUNS = {
 }
 
 
+def heavy(model: keras.Model) -> list[str]:
+    """The layers to prune, by path."""
+    least = HEAVY * model.count_params()
+    return [
+        layer.path
+        for layer in model.layers
+        if hasattr(layer, "kernel") and layer.count_params() >= least
+    ]
+
+
 def _redundancy(model: keras.Model) -> Penalties:
-    return constraints(Neurons(model, find_targets(model)), count=0.0)
+    return constraints(Neurons(model, find_targets(model, heavy(model))), count=0.0)
 
 
 def _counted(model: keras.Model) -> Penalties:
-    return constraints(Neurons(model, find_targets(model)))
+    return constraints(Neurons(model, find_targets(model, heavy(model))))
 
 
 def _across(model: keras.Model) -> Penalties:
@@ -161,7 +173,7 @@ def run(name: str, seed: int, folder: Path) -> dict[str, Any]:
             score, penalties = WAYS[kind]
             regularize(model, None, overrides=penalties(model))
             first, last = how.warmup, how.warmup + how.ramp - 1
-            goal = {"compression": COMPRESSION, "score": score}
+            goal = {"compression": COMPRESSION, "score": score, "layers": heavy(model)}
             callbacks = [NeuronPrune(**goal, begin=first, end=last)]
         fit(model, batches(2 * seed + 1), how.rate, more, callbacks)
         found[kind] = figures(model, test, file_of(folder, name, kind, seed))
