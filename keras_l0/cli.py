@@ -15,6 +15,8 @@ from keras_l0.errors import invalid_argument
 from keras_l0.experiments import datasets
 from keras_l0.experiments.demo import RECIPES
 from keras_l0.experiments.demo import demo as run_demo
+from keras_l0.experiments.reproduce import STUDIES
+from keras_l0.experiments.reproduce import reproduce as run_reproduce
 from keras_l0.export.bench import bench as run_bench
 from keras_l0.export.tflite import (
     CALIBRATED,
@@ -176,6 +178,11 @@ def bench(options: argparse.Namespace) -> None:
         raise invalid_argument("FILE", "files that the runtime runs", ", ".join(broken))
 
 
+def reproduce(options: argparse.Namespace) -> None:
+    """``keras-l0 reproduce``."""
+    print(run_reproduce(options.what, options.out, quick=options.quick, workers=options.workers))
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
@@ -276,6 +283,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--json", action="store_true", help="for programs")
     one.set_defaults(command=export)
+
+    one = commands.add_parser("reproduce", help="make an experiment of the paper again")
+    one.add_argument("what", metavar="WHAT", help=", ".join(STUDIES))
+    one.add_argument("--quick", action="store_true", help="on few epochs")
+    one.add_argument("--out", default="results", help="folder for the files (%(default)s)")
+    one.add_argument(
+        "--workers", type=int, default=1, help="processes that train side by side (%(default)s)"
+    )
+    one.set_defaults(command=reproduce)
 
     one = commands.add_parser("bench", help="time .tflite files against each other")
     one.add_argument("files", metavar="FILE", nargs="+", help="a .tflite file")

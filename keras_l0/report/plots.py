@@ -68,12 +68,8 @@ def plot_tradeoff(
         raise invalid_argument("baseline", "None or a finite number", baseline)
     require_matplotlib()
     from matplotlib import ticker
-    from matplotlib.figure import Figure
 
-    if ax is None:
-        ax = Figure(figsize=(6.4, 4.0), layout="constrained").add_subplot()
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(alpha=0.25, linewidth=0.8)
+    ax = ax or new_axes()
     compressions, values = zip(*pairs, strict=True)
     ax.plot(compressions, values, marker="o", markersize=5, linewidth=1.8, label=label)
     if baseline is not None:
@@ -91,6 +87,21 @@ def plot_tradeoff(
     named = sorted(zip(*ax.get_legend_handles_labels(), strict=True), key=_comes_last)
     if named:
         ax.legend(*zip(*named, strict=True), frameon=False)
+    return ax
+
+
+def new_axes() -> "Axes":
+    """Bare axes in a figure of their own, in the style of all plots here.
+
+    Raises:
+        ImportError: if matplotlib is missing.
+    """
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    ax = Figure(figsize=(6.4, 4.0), layout="constrained").add_subplot()
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25, linewidth=0.8)
     return ax
 
 
