@@ -64,7 +64,8 @@ def constraints(
     """The redundancy scheme's penalties, for the kernels of all channels that can be pruned.
 
     Each has a ``RedundancyPenalty`` of its filters and a ``GradientCount`` of its places; of its
-    filters where it has one place only, as 1×1 and dense kernels do.
+    filters where it has one place only, as 1×1 and dense kernels do. What is frozen, which no
+    penalty moves, has none, nor have embeddings, which ``regularize`` leaves alone.
 
     Args:
         neurons: of the model.
@@ -77,6 +78,8 @@ def constraints(
     found: dict[str, Regularizer] = {}
     for group in neurons.groups:
         for slot in group.slots:
+            if not (slot.variable.trainable and slot.variable.name.endswith("kernel")):
+                continue
             shape = slot.variable.shape
             axes = "spatial" if max(shape[:-2], default=1) > 1 else "filters"
             axis = slot.axis - len(shape)

@@ -45,6 +45,17 @@ def one_of(choices: Sequence[str]) -> str:
     return f"{', '.join(others)} or {last}"
 
 
+def choice(argument: str, value: object, choices: Sequence[str]) -> None:
+    """Raises a ``ValueError`` unless the value is one of several texts.
+
+    Example:
+
+    >>> choice("scope", "layer", ["layer", "global"])
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise invalid_argument(argument, one_of(choices), value)
+
+
 def at_least(argument: str, value: float, bound: float) -> float:
     """The value as a float, if it is a finite number of ``bound`` or more.
 
@@ -56,7 +67,7 @@ def at_least(argument: str, value: float, bound: float) -> float:
     >>> at_least("weight", 2, 0.0)
     2.0
     """
-    if not is_number(value) or not bound <= value < math.inf:
+    if not is_finite(value) or value < bound:
         raise invalid_argument(argument, f"a finite float >= {bound:g}", value)
     return float(value)
 
@@ -80,6 +91,20 @@ def whole_at_least(argument: str, value: int, bound: int) -> int:
 def is_number(value: object) -> bool:
     """Whether it is a real number, NumPy's included; a bool is none."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_finite(value: object) -> bool:
+    """Whether it is a real number that a float can hold; an integer can be too large.
+
+    Example:
+
+    >>> is_finite(1e300), is_finite(10**400), is_finite(float("nan"))
+    (True, False, False)
+    """
+    try:
+        return is_number(value) and math.isfinite(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return False
 
 
 def is_whole(value: object) -> bool:

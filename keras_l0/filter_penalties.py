@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_l0.errors import at_least, invalid_argument, is_whole, one_of
+from keras_l0.errors import at_least, choice, invalid_argument, is_whole
 
 AXES = ("spatial", "filters")
 
@@ -56,8 +56,7 @@ class GradientCount(keras.regularizers.Regularizer):
     ) -> None:
         self.weight = at_least("weight", weight, 0.0)
         self.beta = at_least("beta", beta, 1.0)
-        if axes not in AXES:
-            raise invalid_argument("axes", one_of(AXES), axes)
+        choice("axes", axes, AXES)
         self.axes, self.axis = axes, _filters_axis(axis)
         self._told = False
 

@@ -5,20 +5,21 @@ in deep neural architectures", Applied Intelligence (2022), as in the authors' c
 ``"lobster"`` is that of E. Tartaglione et al., "LOss-Based SensiTivity rEgulaRization" (2022).
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_l0.errors import at_least, invalid_argument, is_number, is_whole, one_of
+from keras_l0.errors import at_least, choice, invalid_argument, is_finite, is_number, is_whole
 
 RULES = ("relevance", "lobster")
 VARIABLES = ("prunable", "all")
 
-# The running quantile: how far one step may move its logarithm, and the least it can be.
+_QUANTILE = 0.5
+# How far one step may move the running quantile's logarithm.
 _PACE = 0.1
+# The least α, by which |g| is divided: in float32 a smaller one may come to 0.
 _LEAST = 1e-12
 
 
@@ -42,9 +43,9 @@ class RelevanceDecay(keras.optimizers.Optimizer):
     Args:
         optimizer: the inner optimizer, or its name. Its learning rate is this one's.
         gamma: γ, a finite float ≥ 0; with 0 the step is the inner optimizer's.
-        alpha: α, a finite float > 0 of the size of |g|, beyond which a weight counts as relevant;
-            or ``"auto"``: for each variable the ``quantile`` of its |g|, followed from step to
-            step. Under α ≫ |g| it is plain ℓ2.
+        alpha: α, a finite float ≥ 1e-12 of the size of |g|, beyond which a weight counts as
+            relevant; or ``"auto"``: for each variable the ``quantile`` of its |g|, followed from
+            step to step. Under α ≫ |g| it is plain ℓ2.
         variables: ``"prunable"``, those whose name ends in ``kernel``; or ``"all"`` that are
             trained, as in the authors' code.
         rule: ``"relevance"``; or ``"lobster"``, whose factor is max(0, 1 − |g|/α) instead of
@@ -74,24 +75,23 @@ class RelevanceDecay(keras.optimizers.Optimizer):
         *,
         variables: str = "prunable",
         rule: str = "relevance",
-        quantile: float = 0.5,
+        quantile: float = _QUANTILE,
         gamma_steps: int | None = None,
         name: str | None = None,
     ) -> None:
         inner, decay = _inner(optimizer), at_least("gamma", gamma, 0.0)
         super().__init__(learning_rate=0.0, name=name)
         self.inner_optimizer = inner
-        positive = is_number(alpha) and 0 < float(alpha) < math.inf
-        if not (alpha == "auto" if isinstance(alpha, str) else positive):
-            raise invalid_argument("alpha", 'a finite float > 0, or "auto"', alpha)
-        for argument, value, choices in (
-            ("variables", variables, VARIABLES),
-            ("rule", rule, RULES),
+        if not (
+            alpha == "auto" if isinstance(alpha, str) else is_finite(alpha) and alpha >= _LEAST
         ):
-            if not isinstance(value, str) or value not in choices:
-                raise invalid_argument(argument, one_of(choices), value)
+            raise invalid_argument("alpha", f'a finite float >= {_LEAST:g}, or "auto"', alpha)
+        choice("variables", variables, VARIABLES)
+        choice("rule", rule, RULES)
         if not is_number(quantile) or not 0 < quantile < 1:
             raise invalid_argument("quantile", "a float in (0, 1)", quantile)
+        if alpha != "auto" and quantile != _QUANTILE:
+            raise invalid_argument("quantile", f'{_QUANTILE} unless alpha="auto"', quantile)
         if gamma_steps is not None and (not is_whole(gamma_steps) or gamma_steps < 1):
             raise invalid_argument("gamma_steps", "None or an integer >= 1", gamma_steps)
         self.gamma, self.alpha = decay, alpha if isinstance(alpha, str) else float(alpha)
@@ -103,9 +103,10 @@ class RelevanceDecay(keras.optimizers.Optimizer):
         self._since_reset = self.add_variable(
             (), dtype="int", aggregation="only_first_replica", name="steps_since_reset"
         )
+        # By place, in words: TensorFlow exports no attribute that has other keys.
         self._alphas = {
-            id(variable): self.add_variable((), dtype="float32", aggregation="mean", name="alpha")
-            for variable in variables
+            str(place): self.add_variable((), dtype="float32", aggregation="mean", name="alpha")
+            for place, variable in enumerate(variables)
             if self.alpha == "auto" and self._decays(variable)
         }
         self.inner_optimizer.build(variables)
@@ -113,13 +114,18 @@ class RelevanceDecay(keras.optimizers.Optimizer):
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """One step of the inner optimizer, on the gradients with the decay in them."""
-        if not self.built:
-            self.build(list(trainable_variables))
-        variables = list(trainable_variables or self._trainable_variables)
-        if self.gamma:
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+            if not self.built and len(grads):
+                self.build(trainable_variables)
+        variables = trainable_variables or self._trainable_variables
+        # What is wrong with them the inner optimizer tells.
+        known = all(self._var_key(one) in self._trainable_variables_indices for one in variables)
+        if self.gamma and known and len(grads) == len(variables):
             grads = self._decayed(list(grads), variables)
         self.inner_optimizer.apply(grads, trainable_variables)
-        self._since_reset.assign_add(1)
+        if len(grads):
+            self._since_reset.assign_add(1)
 
     def reset(self) -> None:
         """Sets γ back to where it began, if it falls."""
@@ -167,7 +173,7 @@ class RelevanceDecay(keras.optimizers.Optimizer):
 
         Robbins and Monro's, on the logarithm: it grows where too few are below it.
         """
-        running = self._alphas[id(variable)]
+        running = self._alphas[str(self._get_variable_index(variable))]
         size = ops.cast(size, "float32")
         old = ops.convert_to_tensor(running)
         below = ops.mean(ops.cast(size <= old, "float32"))
@@ -234,7 +240,7 @@ class RelevanceDecay(keras.optimizers.Optimizer):
 def _inner(optimizer: keras.optimizers.Optimizer | str) -> keras.optimizers.Optimizer:
     try:
         inner = keras.optimizers.get(optimizer)
-    except ValueError:
+    except (ValueError, KeyError, TypeError):  # by what a dictionary lacks
         raise invalid_argument("optimizer", "a Keras optimizer or its name", optimizer) from None
     if not isinstance(inner, keras.optimizers.Optimizer):
         raise invalid_argument("optimizer", "a Keras optimizer or its name", optimizer)

@@ -16,7 +16,6 @@ from keras_l0.errors import invalid_argument, is_whole
 from keras_l0.export.tflite import CALIBRATED, check_export, export_tflite
 from keras_l0.pruning.iterative import FRACTION
 from keras_l0.pruning.keep import KeepZeros
-from keras_l0.pruning.targets import find_targets
 from keras_l0.report.summary import summarize
 from keras_l0.result import Report, Result
 from keras_l0.versions import versions
@@ -89,8 +88,8 @@ def compress(
             go by the metric.
         fraction: with a bound, of the weights that are left how many go at a time, in (0, 1).
         regularizer: what ``regularize`` puts on the kernels. ``"auto"`` keeps the penalties
-            that the model has, or else takes ``L2L0(l2=1e-5, l0=1e-5, beta=10)``; ``None``
-            trains without.
+            that the model has, or else takes ``L2L0(l2=1e-5, l0=1e-5, beta=10)``; with
+            ``scheme="redundancy"`` its own stand beside those; ``None`` trains without.
         scale: as in ``regularize``, for a ``regularizer`` that is given or chosen here.
         overrides: as in ``regularize``, likewise.
         method: ``"global"``, ``"layerwise"`` or ``"random"``.
@@ -264,8 +263,7 @@ def _penalise(
     if isinstance(regularizer, str):
         if regularizer != "auto":
             raise invalid_argument("regularizer", '"auto", None or a Regularizer', regularizer)
-        has_one = any(weight.variable.regularizer for weight in find_targets(model).live)
-        if scale is None and not overrides and has_one:
+        if scale is None and not overrides and way.is_penalised(model):
             return
         regularizer, chosen = way.penalties(model)
         overrides = {**(overrides or {}), **chosen}

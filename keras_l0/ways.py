@@ -1,5 +1,6 @@
 """The ways to prune that ``compress`` knows: to a number of weights, of filters, or by a metric."""
 
+import glob
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from typing import Any
 import keras
 from keras.regularizers import Regularizer
 
-from keras_l0.composite import constraints
-from keras_l0.errors import invalid_argument, one_of
+from keras_l0.composite import Composite, constraints
+from keras_l0.errors import choice, invalid_argument
+from keras_l0.filter_penalties import RedundancyPenalty
 from keras_l0.models import check_finite
 from keras_l0.pruning import plan
 from keras_l0.pruning.callbacks import GlobalPrune, LayerwisePrune, RandomPrune
@@ -39,6 +41,10 @@ class Way(ABC):
     def penalties(self, model: keras.Model) -> Penalties:
         """The scheme's own: ``regularizer`` and ``overrides`` of ``regularize``."""
         return L2L0(l2=1e-5, l0=1e-5, beta=10.0), {}
+
+    def is_penalised(self, model: keras.Model) -> bool:
+        """Whether the model has penalties that do for these."""
+        return any(weight.variable.regularizer for weight in find_targets(model).live)
 
     @abstractmethod
     def callback(self, begin: int, end: int | None) -> keras.callbacks.Callback:
@@ -116,7 +122,7 @@ class Bound(Way):
                 'Compile it as a metric too, as metrics=["mse"], or give regularizer=None',
             )
         self.pruner.set_model(model)
-        self.pruner.holds({**found, **{f"val_{name}": value for name, value in found.items()}})
+        self.pruner.holds({f"val_{name}": value for name, value in found.items()})
 
     def callback(self, begin: int, end: int | None) -> keras.callbacks.Callback:
         return self.pruner
@@ -153,7 +159,21 @@ class Filters(Way):
         Neurons(model, find_targets(model, self.layers)).choose(NeuronGoal(**self._goal))
 
     def penalties(self, model: keras.Model) -> Penalties:
-        return None, constraints(Neurons(model, find_targets(model, self.layers)))
+        """Beside those that the model has."""
+        own = {
+            glob.escape(weight.path): weight.variable.regularizer
+            for weight in find_targets(model).live
+            if weight.variable.regularizer
+        }
+        added = constraints(Neurons(model, find_targets(model, self.layers)))
+        for pattern in added.keys() & own.keys():
+            added[pattern] = Composite([own[pattern], added[pattern]])
+        return None, own | added
+
+    def is_penalised(self, model: keras.Model) -> bool:
+        return any(
+            _has_redundancy(weight.variable.regularizer) for weight in find_targets(model).live
+        )
 
     def callback(self, begin: int, end: int | None) -> keras.callbacks.Callback:
         return NeuronPrune(**self._goal, begin=begin, end=end, power=self.power, layers=self.layers)
@@ -163,6 +183,11 @@ class Filters(Way):
 
     def result(self, model: keras.Model) -> keras.Model:
         return shrink(model)
+
+
+def _has_redundancy(penalty: Regularizer | None) -> bool:
+    parts = penalty.regularizers if isinstance(penalty, Composite) else ()
+    return isinstance(penalty, RedundancyPenalty) or any(map(_has_redundancy, parts))
 
 
 def choose_way(
@@ -189,8 +214,7 @@ def choose_way(
     Raises:
         ValueError: if one is out of its range, or they do not go together.
     """
-    if scheme not in SCHEMES:
-        raise invalid_argument("scheme", one_of(SCHEMES), scheme)
+    choice("scheme", scheme, SCHEMES)
     check_ramp(warmup, warmup + max(ramp, 1) - 1, 1, power, regrow=False)
     if scheme == "redundancy":
         _check_unused(
@@ -217,8 +241,10 @@ def choose_way(
             seed=(seed, None),
             finetune_penalty=(finetune_penalty, True),
         )
-        if not ramp + finetune:
-            raise invalid_argument("ramp", "an epoch or more of `ramp` or `finetune`", ramp)
+        if not ramp + finetune or warmup + ramp + finetune < 2:
+            raise invalid_argument(
+                "ramp", "an epoch or more of `ramp` or `finetune` after a first one", ramp
+            )
         return way
     goal = Goal(sparsity, compression)
     _check_unused("without a `bound`", mode=(mode, "auto"), fraction=(fraction, FRACTION))

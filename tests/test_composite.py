@@ -72,3 +72,21 @@ def test_each_kernel_whose_filters_can_go_has_constraints_that_fit_it() -> None:
         "transpose/kernel": (-2, "spatial", -2),
         "dense/kernel": (-1, "filters", -1),
     }
+
+
+def test_what_no_penalty_can_move_has_none() -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Embedding(9, 6, name="table"),
+            layers.Dense(5, name="frozen", trainable=False),
+            layers.Dense(5, name="trained"),
+            layers.GlobalAveragePooling1D(),
+            layers.Dense(2, name="top"),
+        ]
+    )
+    neurons = Neurons(model, find_targets(model, ["table", "frozen", "trained"]))
+    assert len(neurons.groups) == 3
+    done = regularize(model, None, overrides=constraints(neurons))
+    wanted = [path for path, penalty in done.penalized.items() if penalty is not None]
+    assert [path.split("/")[-2] for path in wanted] == ["trained"]

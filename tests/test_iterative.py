@@ -123,8 +123,25 @@ class Kill(keras.callbacks.Callback):
             raise KilledError
 
 
-@pytest.mark.parametrize("at", [1, 2, 3, 4, 5])
-def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(at: int, tmp_path: Path) -> None:
+class KillAtEnd(Kill):
+    """Kills the run at the end of an epoch, when all other callbacks are done with it."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        pass
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if epoch == self.at:
+            raise KilledError
+
+
+@pytest.mark.parametrize(
+    "kill",
+    [*map(Kill, range(1, 6)), *map(KillAtEnd, range(6))],
+    ids=lambda kill: type(kill).__name__ + str(kill.at),
+)
+def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(
+    kill: Kill, tmp_path: Path
+) -> None:
     values = [0.9, 0.9, 0.7, 0.9, 0.7, 0.7]
     wanted, _, _ = run(values)
 
@@ -132,18 +149,84 @@ def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(at: int, tmp_
         model = net()
         callbacks = [
             keras.callbacks.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False),
-            *kill,
             Says(values),
             IterativePrune(
                 "val_score", 0.8, fraction=0.5, mode="max", path=tmp_path / "kept.weights.h5"
             ),
+            *kill,
         ]
         model.fit(X, Y, epochs=6, callbacks=callbacks, **FIT)
         return model
 
     with pytest.raises(KilledError):
-        start(Kill(at))
+        start(kill)
     assert_same_bits(numpy_weights(start()), numpy_weights(wanted))
+
+
+def test_what_one_model_held_is_not_given_to_another() -> None:
+    callback = IterativePrune("val_score", 0.8, fraction=0.5, mode="max")
+    net().fit(X, Y, epochs=2, callbacks=[Says([0.9, 0.9]), callback], **FIT)
+    other, says = net(), Says([0.0, 0.0, 0.1, 0.2])
+    with pytest.warns(UserWarning, match="never held"):
+        other.fit(X, Y, epochs=4, initial_epoch=2, callbacks=[says, callback], **FIT)
+    assert_same_bits(numpy_weights(other), says.weights[-1])
+
+
+def test_a_kernel_of_zeros_is_trained_until_it_is_pruned() -> None:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((10,)), layers.Dense(1, kernel_initializer="zeros")])
+    model.compile("adam", "mse")
+    says = Says([0.1, 0.9, 0.9])
+    callback = IterativePrune("val_score", 0.8, fraction=0.5, mode="max")
+    history = model.fit(X, Y, epochs=3, callbacks=[says, callback], **FIT)
+    np.testing.assert_allclose(history.history["sparsity"], [0.0, 0.0, 0.5])
+    assert (says.weights[0][0] != 0).all()
+
+
+def test_zeros_that_the_model_came_with_are_held_from_the_first_step_on() -> None:
+    model = net()
+    prune(model, 0.3)
+    zeros = model.get_weights()[0] == 0
+    says = Says([0.1, 0.1])
+    with pytest.warns(UserWarning, match="zeros were there before"):
+        model.fit(
+            X,
+            Y,
+            epochs=2,
+            callbacks=[says, IterativePrune("val_score", 0.8, mode="max")],
+            **FIT,
+        )
+    assert zeros.any()
+    np.testing.assert_array_equal(says.weights[-1][0] == 0, zeros)
+
+
+@pytest.mark.parametrize("content", ["garbage", "another model's", "cut"])
+def test_a_file_that_cannot_be_read_is_told_and_changes_nothing(
+    content: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "kept.weights.h5"
+
+    def pruner() -> IterativePrune:
+        return IterativePrune("val_score", 0.8, mode="max", path=path)
+
+    if content == "another model's":
+        other = keras.Sequential([keras.Input((10,)), layers.Dense(3), layers.Dense(1)])
+        other.compile("adam", "mse")
+        other.fit(X, Y, epochs=1, callbacks=[Says([0.9]), pruner()], **FIT)
+    else:
+        net().fit(X, Y, epochs=1, callbacks=[Says([0.9]), pruner()], **FIT)
+        whole = path.read_bytes()
+        path.write_bytes(b"garbage" if content == "garbage" else whole[: len(whole) // 2])
+    model = net()
+    before = numpy_weights(model)
+    with pytest.raises(ValueError, match="Invalid value for argument `path`"):
+        model.fit(X, Y, epochs=3, initial_epoch=1, callbacks=[Says([0.9] * 3), pruner()], **FIT)
+    assert_same_bits(numpy_weights(model), before)
+
+
+def test_a_fit_without_validation_data_says_so() -> None:
+    with pytest.warns(UserWarning, match="there was nothing to validate on"):
+        net().fit(X, Y, epochs=2, callbacks=[IterativePrune("val_loss", 1.0, begin=5)], **FIT)
 
 
 def test_a_second_fit_goes_on_from_what_held() -> None:
@@ -282,6 +365,8 @@ def test_the_direction_is_known_with_several_outputs() -> None:
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "monitor": ({"monitor": ""}, invalid("monitor", "a metric's name in the logs", "''")),
     "bound": ({"bound": math.nan}, invalid("bound", "a finite float", math.nan)),
+    "huge bound": ({"bound": 10**400}, "Expected a finite float"),
+    "array": ({"mode": np.array(["min", "max"])}, 'Expected "auto", "min" or "max"'),
     "fraction": ({"fraction": 1.0}, invalid("fraction", "a float in (0, 1)", 1.0)),
     "none": ({"fraction": 0}, invalid("fraction", "a float in (0, 1)", 0)),
     "mode": ({"mode": "up"}, invalid("mode", '"auto", "min" or "max"', "'up'")),

@@ -192,7 +192,8 @@ def test_a_variable_without_a_gradient_stays() -> None:
 def test_a_saved_run_goes_on_as_one_that_was_not(alpha: float | str, tmp_path: Path) -> None:
     model = net()
     inner = keras.optimizers.Adam(0.01)
-    model.compile(RelevanceDecay(inner, 0.05, alpha, gamma_steps=20, quantile=0.3), "mse")
+    given = {"quantile": 0.3} if alpha == "auto" else {}
+    model.compile(RelevanceDecay(inner, 0.05, alpha, gamma_steps=20, **given), "mse")
     model.fit(X, Y, epochs=2, **FIT)
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras")
@@ -290,7 +291,7 @@ def wrapped() -> Any:
 
 
 def test_numbers_of_numpy_are_plain_ones_in_the_configuration() -> None:
-    given = {"alpha": np.float32(0.5), "quantile": np.float64(0.3), "gamma_steps": np.int64(7)}
+    given = {"alpha": np.float32(0.5), "quantile": np.float64(0.5), "gamma_steps": np.int64(7)}
     optimizer = RelevanceDecay("sgd", np.float32(0.25), **given)
     config = {**optimizer.get_config(), "optimizer": None}
     json.dumps(config)
@@ -309,14 +310,19 @@ def test_a_gradient_of_zero_harms_nothing_in_float16(alpha: Any) -> None:
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "gamma": ({"gamma": -1e-3}, invalid("gamma", "a finite float >= 0", -1e-3)),
     "NaN": ({"gamma": math.nan}, invalid("gamma", "a finite float >= 0", math.nan)),
-    "alpha": ({"alpha": -1.0}, invalid("alpha", 'a finite float > 0, or "auto"', -1.0)),
-    "no alpha": ({"alpha": 0}, invalid("alpha", 'a finite float > 0, or "auto"', 0)),
-    "word": ({"alpha": "best"}, invalid("alpha", 'a finite float > 0, or "auto"', "'best'")),
+    "alpha": ({"alpha": -1.0}, invalid("alpha", 'a finite float >= 1e-12, or "auto"', -1.0)),
+    "tiny alpha": ({"alpha": 1e-40}, "Expected a finite float >= 1e-12"),
+    "huge alpha": ({"alpha": 10**400}, "Expected a finite float >= 1e-12"),
+    "huge gamma": ({"gamma": 10**400}, "Expected a finite float >= 0"),
+    "no optimizer": ({"optimizer": {"a": 1}}, "Expected a Keras optimizer or its name"),
+    "no alpha": ({"alpha": 0}, invalid("alpha", 'a finite float >= 1e-12, or "auto"', 0)),
+    "word": ({"alpha": "best"}, invalid("alpha", 'a finite float >= 1e-12, or "auto"', "'best'")),
     "variables": ({"variables": "some"}, invalid("variables", '"prunable" or "all"', "'some'")),
     "rule": ({"rule": "l2"}, invalid("rule", '"relevance" or "lobster"', "'l2'")),
+    "idle quantile": ({"quantile": 0.3}, 'Expected 0.5 unless alpha="auto"'),
     "quantile": ({"quantile": 1.0}, invalid("quantile", "a float in (0, 1)", 1.0)),
     "steps": ({"gamma_steps": 0}, invalid("gamma_steps", "None or an integer >= 1", 0)),
-    "array": ({"alpha": np.ones(2)}, 'Expected a finite float > 0, or "auto"'),
+    "array": ({"alpha": np.ones(2)}, 'Expected a finite float >= 1e-12, or "auto"'),
     "rules": ({"rule": np.ones(2)}, 'Expected "relevance" or "lobster"'),
     "name": ({"optimizer": "best"}, "Expected a Keras optimizer or its name"),
     "nothing": ({"optimizer": None}, "Expected a Keras optimizer or its name"),
@@ -334,3 +340,25 @@ def test_what_is_wrong_is_told(name: str) -> None:
     given = {key: value() if callable(value) else value for key, value in given.items()}
     with pytest.raises(ValueError, match=message):
         RelevanceDecay(**{"optimizer": "sgd", "gamma": 0.1, "alpha": 0.1, **given})
+
+
+def test_gradients_that_do_not_fit_are_told_of_as_by_the_inner_optimizer() -> None:
+    optimizer = RelevanceDecay("sgd", 0.1, "auto")
+    with pytest.raises(ValueError, match="must already be built"):
+        optimizer.apply([ops.zeros(2)])
+    optimizer.apply([])
+    variables = [keras.Variable(np.ones(2), name="kernel") for _ in range(3)]
+    optimizer.apply([ops.ones(2)] * 2, variables[:2])
+    with pytest.raises(ValueError, match="Received a list of 1 gradients"):
+        optimizer.apply([ops.ones(2)])
+    with pytest.raises(ValueError, match="Unknown variable"):
+        optimizer.apply([ops.ones(2)], variables[2:])
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow writes it")
+def test_a_model_trained_with_it_can_be_exported(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(RelevanceDecay("adam", 1e-3, "auto"), "mse")
+    model.fit(np.ones((8, 4)), np.ones((8, 1)), verbose=0)
+    model.export(tmp_path / "saved", verbose=False)
+    assert (tmp_path / "saved" / "saved_model.pb").is_file()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_l0 import L2L0, Composite, GlobalPrune
+from keras_l0 import L2L0, Composite, GlobalPrune, regularize
 from keras_l0.scheme import Result, compress
 
 BACKEND = keras.backend.backend()
@@ -170,6 +170,24 @@ def test_penalties_of_ones_own_go_before_those_of_the_redundancy_scheme() -> Non
     options = {**SHORT, "overrides": {"first": own}}
     compress(model, (X, Y), (X, Y), scheme="redundancy", compression=2, **options)
     assert model.get_layer("first").kernel.regularizer is own
+
+
+def test_the_redundancy_scheme_adds_its_penalties_to_those_of_the_model() -> None:
+    model, own = net(), L2L0(l2=1e-3)
+    regularize(model, own)
+    for _ in range(2):  # a second time adds nothing
+        compress(model, (X, Y), (X, Y), scheme="redundancy", compression=2, **SHORT)
+    penalty = model.get_layer("first").kernel.regularizer
+    assert isinstance(penalty, Composite)
+    assert [type(one) for one in penalty.regularizers] == [L2L0, Composite]
+    assert isinstance(model.get_layer("second").kernel.regularizer, L2L0)
+
+
+def test_a_bound_is_on_validation_data() -> None:
+    with pytest.raises(
+        ValueError, match=r"in the logs: val_accuracy, val_loss\. Received: monitor='accuracy'"
+    ):
+        compress(net(), (X, Y), (X, Y), **{**SHORT, "bound": {"accuracy": 0.5}})
 
 
 def test_the_ramp_prunes_between_warmup_and_fine_tuning() -> None:
@@ -407,7 +425,7 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
         net,
         {"bound": {"val_auc": 0.5}},
         "Invalid value for argument `monitor`. Expected a metric that is in the logs: "
-        "accuracy, loss, val_accuracy, val_loss. Received: monitor='val_auc'. Give `fit` "
+        "val_accuracy, val_loss. Received: monitor='val_auc'. Give `fit` "
         "validation_data, with validation_freq=1, and `compile` the metric.",
     ),
     "bound on the loss": (
@@ -426,8 +444,14 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
     "bound without epochs": (
         net,
         {"bound": {"val_accuracy": 0.5}, "ramp": 0, "finetune": 0},
-        "Invalid value for argument `ramp`. Expected an epoch or more of `ramp` or `finetune`. "
-        "Received: ramp=0",
+        "Invalid value for argument `ramp`. Expected an epoch or more of `ramp` or `finetune` "
+        "after a first one. Received: ramp=0",
+    ),
+    "bound without an epoch to look at": (
+        net,
+        {"bound": {"val_accuracy": 0.5}, "warmup": 0, "ramp": 1, "finetune": 0},
+        "Invalid value for argument `ramp`. Expected an epoch or more of `ramp` or `finetune` "
+        "after a first one. Received: ramp=1",
     ),
     "fraction": (
         net,

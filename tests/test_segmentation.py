@@ -88,7 +88,13 @@ def test_what_is_wrong_is_told() -> None:
         segmentation.u_net((30, 32, 1))
     with pytest.raises(ValueError, match=invalid("width", "a finite float > 0", 0)):
         segmentation.mobile_segmenter(width=0)
-    with pytest.raises(ValueError, match="an image or more"):
+    with pytest.raises(ValueError, match="n >= 1"):
         scenes.draw_scenes(DIGITS[:0], LABELS[:0], 1, 0)
+    with pytest.raises(ValueError, match="integers from 0 to 9"):
+        scenes.draw_scenes(DIGITS, LABELS - 10, 1, 0)
+    with pytest.raises(ValueError, match=r"Expected the shape of `wanted`, \(2,\)"):
+        scenes.overlaps(np.zeros(2, int), np.zeros(3, int))
+    with pytest.raises(ValueError, match="Expected classes from 0 to 10"):
+        scenes.overlaps(np.zeros(2, int), np.array([0, 11]))
     with pytest.raises(ValueError, match="multiples of 32"):
         segmentation.mobile_segmenter((48, 32, 1))

@@ -53,3 +53,15 @@ def test_each_digit_must_be_there() -> None:
 def test_what_is_wrong_is_told(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         draw_sequences(IMAGES, LABELS, **{"count": 5, "seed": 0, **arguments})
+
+
+def test_what_is_no_image_of_a_digit_is_told() -> None:
+    for images, labels, message in (
+        (IMAGES / 255.0, LABELS, "Expected uint8 of shape"),
+        (IMAGES[..., None], LABELS, "Expected uint8 of shape"),
+        (IMAGES.tolist(), LABELS, "Expected uint8 of shape"),
+        (IMAGES, LABELS[:-1], f"Expected {len(IMAGES)} integers from 0 to 9"),
+        (IMAGES, LABELS + 1, f"Expected {len(IMAGES)} integers from 0 to 9"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            draw_sequences(images, labels, 1, 0)

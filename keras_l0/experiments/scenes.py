@@ -50,8 +50,7 @@ def draw_scenes(
     >>> scenes.x.shape, sorted(map(int, np.unique(scenes.y)))
     ((2, 16, 16, 1), [0, 4])
     """
-    if not len(images):
-        raise invalid_argument("images", "an image or more", images.shape)
+    check_digits(images, labels)
     for name, value, least in (
         ("count", count, 1),
         ("seed", seed, 0),
@@ -74,6 +73,19 @@ def draw_scenes(
     return Scenes((x / 255.0).astype(np.float32)[..., None], y)
 
 
+def check_digits(images: NDArray[Any], labels: NDArray[Any]) -> None:
+    """Raises a ``ValueError`` unless they are images of digits, and which digits they are."""
+    drawn = isinstance(images, np.ndarray) and images.ndim == 3 and images.dtype == np.uint8
+    if not drawn or not len(images):
+        received = getattr(images, "shape", type(images).__name__), getattr(images, "dtype", None)
+        raise invalid_argument("images", "uint8 of shape (n, height, width), n >= 1", received)
+    wanted = f"{len(images)} integers from 0 to 9, one for each image"
+    if np.shape(labels) != (len(images),):
+        raise invalid_argument("labels", wanted, f"shape {np.shape(labels)}")
+    if not set(np.unique(labels)) <= set(range(10)):
+        raise invalid_argument("labels", wanted, np.unique(labels).tolist())
+
+
 def scenes_of(dataset: Dataset, train: int, test: int, seed: int, **options: int) -> list[Scenes]:
     """Canvases of a data set's training digits, and of its test digits."""
     return [
@@ -85,7 +97,18 @@ def scenes_of(dataset: Dataset, train: int, test: int, seed: int, **options: int
 def overlaps(
     wanted: NDArray[Any], found: NDArray[Any], classes: int = CLASSES
 ) -> NDArray[np.int64]:
-    """How many pixels of each class are found as each: rows what they are, columns as what."""
+    """How many pixels of each class are found as each: rows what they are, columns as what.
+
+    Raises:
+        ValueError: if the shapes differ, or a class is not from 0 to ``classes`` − 1.
+    """
+    if wanted.shape != found.shape:
+        raise invalid_argument("found", f"the shape of `wanted`, {wanted.shape}", found.shape)
+    for name, values in (("wanted", wanted), ("found", found)):
+        if values.size and not 0 <= values.min() <= values.max() < classes:
+            raise invalid_argument(
+                name, f"classes from 0 to {classes - 1}", np.unique(values).tolist()
+            )
     pairs = wanted.ravel().astype(np.int64) * classes + found.ravel()
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_l0.errors import invalid_argument, whole_at_least
+from keras_l0.experiments.scenes import check_digits
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def draw_sequences(
     >>> np.rint(255 * sequences.x[0, :, 0]).astype(int), int(sequences.y[0])
     (array([4, 2, 6, 4]), 4)
     """
+    check_digits(images, labels)
     for name, value, least in (("count", count, 1), ("seed", seed, 0), ("length", length, 2)):
         whole_at_least(name, value, least)
     if length > 11:

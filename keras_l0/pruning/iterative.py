@@ -1,9 +1,9 @@
 """Pruning for as long as a validation metric holds, as a Keras callback."""
 
 import json
-import math
 import os
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from keras_l0.errors import invalid_argument, is_number, one_of, whole_at_least
+from keras_l0.errors import choice, invalid_argument, is_finite, is_number, whole_at_least
 from keras_l0.files import check_target, replacing
 from keras_l0.optimizers import RelevanceDecay
 from keras_l0.pruning import plan, scores
@@ -48,7 +48,9 @@ class IterativePrune(KeepZeros):
     training goes on with what is left until the bound holds again. At the end of ``fit`` the
     model has the sparsest weights that held it, whatever came after; if none did, nothing was
     pruned, and a warning says so. The weights kept are those that are trained, so that
-    ``keras.callbacks.SwapEMAWeights``, which validates others, does not go with it.
+    ``keras.callbacks.SwapEMAWeights``, which validates others, does not go with it. Zeros that the
+    model came with are held from the first step on, but for kernels that are zero throughout:
+    those are yet to be trained. Used for another model, the callback begins anew.
 
     Logs gain ``sparsity``, ``compression`` and ``penalty``.
 
@@ -61,7 +63,8 @@ class IterativePrune(KeepZeros):
             ``round(fraction · n)`` of n, and one at least.
         mode: ``"max"`` if larger is better, ``"min"`` if smaller is, ``"auto"`` to go by the
             metric.
-        begin: the first epoch that may begin with a pruning, ≥ 0, counted from 0 as in ``fit``.
+        begin: the first epoch that may begin with a pruning, ≥ 0, counted from 0 as in ``fit``;
+            before epoch 1 there is no metric to go by.
         every: epochs from one look at the metric to the next, ≥ 1.
         score: ``"magnitude"``, or a function from a weight tensor (NumPy) to scores of its shape;
             the smallest go first.
@@ -109,12 +112,11 @@ class IterativePrune(KeepZeros):
         super().__init__(layers)
         if not isinstance(monitor, str) or not monitor:
             raise invalid_argument("monitor", "a metric's name in the logs", monitor)
-        if not is_number(bound) or not math.isfinite(bound):
+        if not is_finite(bound):
             raise invalid_argument("bound", "a finite float", bound)
         if not is_number(fraction) or not 0 < fraction < 1:
             raise invalid_argument("fraction", "a float in (0, 1)", fraction)
-        if mode not in MODES:
-            raise invalid_argument("mode", one_of(MODES), mode)
+        choice("mode", mode, MODES)
         whole_at_least("begin", begin, 0)
         whole_at_least("every", every, 1)
         if path is not None and not check_target(path).name.endswith(SUFFIX):
@@ -124,17 +126,19 @@ class IterativePrune(KeepZeros):
         self.begin, self.every, self.score = begin, every, score
         self.path = None if path is None else Path(path)
         self.kept: State | None = None
-        self._due = False
+        self._kept_of: Callable[[], keras.Model | None] = lambda: None
+        self._due = self._validated = False
         self._looks = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Prunes, if the bound held at the last look."""
         if self._epoch is None:
             self._resume(epoch)
+            self._holding = self._zeros_given() > 0
         if self._due:
             self._prune()
-            self._due = False
-        self._hold.switch(True)
+            self._due, self._holding = False, True
+        self._hold.switch(self._holding)
         self._pin()
         self._epoch = epoch
 
@@ -142,6 +146,7 @@ class IterativePrune(KeepZeros):
         """Looks at the metric, and keeps the weights if it holds."""
         super().on_epoch_end(epoch, logs)
         found = logs or {}
+        self._validated |= any(name.startswith("val_") for name in found)
         look = epoch + 1 >= self.begin and (epoch + 1) % self.every == 0
         # What is wrong with the metric is told as soon as there are any on validation data.
         if not look and not any(name.startswith("val_") for name in found):
@@ -187,8 +192,15 @@ class IterativePrune(KeepZeros):
 
     def _prepare(self) -> None:
         plan.check_prunable(self.model, self._targets)
-        self._due, self._looks = False, 0
-        self._zeros = measure(self.model, self._targets).zeros
+        if self._kept_of() is not self.model:
+            self.kept, self._kept_of = None, weakref.ref(self.model)
+        self._due, self._looks, self._validated = False, 0, False
+        self._zeros = self._zeros_given()
+
+    def _zeros_given(self) -> int:
+        """The zeros of kernels that have others too: one that is all zero is yet to be trained."""
+        values = [weight.values() for weight in self._targets.live]
+        return sum(int(np.count_nonzero(one == 0)) for one in values if one.any())
 
     def _resume(self, epoch: int) -> None:
         """Takes up what an earlier ``fit`` left, where this one goes on from it."""
@@ -203,25 +215,37 @@ class IterativePrune(KeepZeros):
                     "It holds an earlier run's weights: move it away, or resume that run",
                 )
             return
-        now = self.model.get_weights()
         if path is not None:
-            value = self._value_of(path)
-            # The file has the optimizer's state of then too.
-            state = [(v, ops.convert_to_numpy(v)) for v in self.model.optimizer.variables]
+            self._read(path)
+        if self.kept is not None:
+            self._due = all(map(np.array_equal, self.model.get_weights(), self.kept.weights))
+
+    def _read(self, path: Path) -> None:
+        """Takes up the weights of a file; the model and its optimizer stay as they are."""
+        value = self._value_of(path)
+        now = self.model.get_weights()
+        # The file has the optimizer's state of then too.
+        state = [(v, ops.convert_to_numpy(v)) for v in self.model.optimizer.variables]
+        try:
             self.model.load_weights(path)
             self.kept = self._state(value)
+        except (ValueError, OSError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise invalid_argument("path", "weights of this model", str(path), reason) from error
+        finally:
             self.model.set_weights(now)
-            for variable, value in state:
-                variable.assign(value)
-        if self.kept is not None:
-            self._due = all(map(np.array_equal, now, self.kept.weights))
+            for variable, before in state:
+                variable.assign(before)
 
     def _value_of(self, path: Path) -> float:
         """The metric's value with the weights of a file."""
         import h5py
 
-        with h5py.File(path) as file:
-            kept = json.loads(file.attrs.get(_ATTRIBUTE, "{}"))
+        try:
+            with h5py.File(path) as file:
+                kept = json.loads(file.attrs.get(_ATTRIBUTE, "{}"))
+        except (OSError, ValueError) as error:
+            raise invalid_argument("path", "a whole file", str(path), str(error)) from error
         if kept.get("monitor") != self.monitor or not self._holds(kept["value"], kept["larger"]):
             raise invalid_argument(
                 "path",
@@ -265,11 +289,12 @@ class IterativePrune(KeepZeros):
         name = self.monitor.removeprefix("val_")
         if is_loss(name):
             return False
-        for metric in _metrics(self.model):
-            # With several outputs the logs have the output's name before the metric's.
-            mine = name == metric.name or name.endswith(f"_{metric.name}")
-            if mine and getattr(metric, "_direction", None) in ("up", "down"):
-                return bool(metric._direction == "up")
+        # With several outputs the logs have the output's name before the metric's.
+        mine = [one for one in _metrics(self.model) if f"_{name}".endswith(f"_{one.name}")]
+        nearest = max(mine, key=lambda one: len(one.name), default=None)
+        direction = getattr(nearest, "_direction", None)
+        if direction in ("up", "down"):
+            return bool(direction == "up")
         raise invalid_argument(
             "mode", f'"min" or "max", since {self.monitor} does not tell', self.mode
         )
@@ -278,6 +303,9 @@ class IterativePrune(KeepZeros):
         return 0
 
     def _finish(self) -> None:
+        resumed = self._epoch is None and self.params.get("epochs")
+        if resumed and self.path is not None and self.path.exists():
+            self._read(self.path)  # a run that was broken off after its last epoch
         if self.kept is not None:
             self.restore()
             self._tell(
@@ -290,6 +318,11 @@ class IterativePrune(KeepZeros):
 
     def _why_nothing(self) -> str:
         """Why no weights were kept."""
+        if self.monitor.startswith("val_") and self._epoch is not None and not self._validated:
+            return (
+                f"there was nothing to validate on, so that {self.monitor} was never looked at "
+                "and nothing was pruned. Give `fit` validation_data."
+            )
         if not self._looks:
             return (
                 f"{self.monitor} was never looked at, so that nothing was pruned: this fit ended "

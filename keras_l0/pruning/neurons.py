@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_l0.errors import at_least, invalid_argument, is_number, one_of, whole_at_least
+from keras_l0.errors import at_least, choice, invalid_argument, is_number, whole_at_least
 from keras_l0.models import layer_path
 from keras_l0.pruning.channel_scores import SCORES
 from keras_l0.pruning.targets import Targets
@@ -55,8 +55,7 @@ class NeuronGoal:
                 raise invalid_argument(name, "a number in [0, 1)", value)
         if self.compression is not None:
             at_least("compression", self.compression, 1.0)
-        if self.scope not in SCOPES:
-            raise invalid_argument("scope", one_of(SCOPES), self.scope)
+        choice("scope", self.scope, SCOPES)
         for name in ("minimum", "round_to"):
             whole_at_least(name, getattr(self, name), 1)
         if not isinstance(self.score, str) or self.score not in SCORES:
