@@ -69,7 +69,7 @@ def compress(options: argparse.Namespace) -> None:
     path = existing_file(options.model, "MODEL")
     if (Path(options.out) / "model.keras").resolve() == path.resolve():
         raise invalid_argument("out", "a folder other than MODEL's", options.out)
-    L2L0(options.l2, options.l0, options.beta)
+    regularizer = L2L0(options.l2, options.l0, options.beta)
     bound = None if options.bound is None else _bound(options.bound)
     if bound is None:
         Goal(options.sparsity, options.compression)
@@ -90,7 +90,7 @@ def compress(options: argparse.Namespace) -> None:
         bound=bound,
         mode=options.mode,
         fraction=options.fraction,
-        regularizer=L2L0(options.l2, options.l0, options.beta),
+        regularizer=regularizer if options.l2 or options.l0 else None,
         scale=options.scale,
         method=options.method,
         warmup=options.warmup,

@@ -1,0 +1,155 @@
+"""Result files of experiments: written cell by cell, so that a run goes on where it stopped."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Any
+
+from keras_l0.errors import invalid_argument
+from keras_l0.files import write_text
+from keras_l0.versions import versions
+
+FORMAT = 1
+"""Of the result files. A file of another one is refused, and left as it is."""
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of an experiment: a row of its table, with one seed.
+
+    Args:
+        row: what the row is called.
+        seed: of the run.
+        settings: all else that decides it, plain values.
+    """
+
+    row: str
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> Values:
+        """What it is told from others by, as a result file has it."""
+        return {"row": self.row, "seed": self.seed, "settings": json.loads(_text(self.settings))}
+
+
+def read(path: Path, what: str) -> list[Values]:
+    """The cells of a result file, none if there is no file.
+
+    Raises:
+        ValueError: if it is no result file of this format and experiment.
+    """
+    if not path.exists():
+        return []
+    try:
+        found = json.loads(path.read_text())
+        known = (found["format"], found["what"]) == (FORMAT, what)
+        cells = list(found["cells"]) if known else []
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+        known, cells = False, []
+    if not known:
+        raise invalid_argument(
+            "out",
+            f"a folder whose {path.name} is a result of {what} in format {FORMAT}",
+            str(path.parent),
+            "Move that file away, or name another folder",
+        )
+    return cells
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    run: Callable[[Cell], Values],
+    path: Path,
+    what: str,
+    workers: int = 1,
+    tell: Callable[[str], None] = print,
+) -> list[Values]:
+    """Runs the cells that the file does not have, and writes it after each.
+
+    Args:
+        cells: all of the experiment; what else the file has is dropped.
+        run: from a cell to its figures, plain values; a function of a module, if there are
+            several workers.
+        path: the result file.
+        what: the experiment's name.
+        workers: processes that run cells side by side, each on its share of the processors.
+        tell: shows a line for each cell that is done.
+
+    Returns:
+        For each cell, in order, its key, ``result``, ``seconds`` and ``versions``.
+
+    Raises:
+        ValueError: if the file is not this experiment's.
+        RuntimeError: if a worker's process died.
+    """
+    keys = [cell.key for cell in cells]
+    done = [one for one in read(path, what) if _key(one) in keys]
+    missing = [cell for cell in cells if cell.key not in map(_key, done)]
+
+    def keep(cell: Cell, figures: Values) -> None:
+        done.append({**cell.key, **figures})
+        done.sort(key=lambda one: keys.index(_key(one)))
+        write(path, what, {"cells": done})
+        tell(f"{what}: {cell.row}, seed {cell.seed}: {figures['seconds']:.0f} s")
+
+    if workers == 1 or len(missing) < 2:
+        for cell in missing:
+            keep(cell, _timed(run, cell))
+        return done
+    workers = min(workers, len(missing))
+    spawn = get_context("spawn")
+    places = spawn.SimpleQueue()
+    for place in range(workers):
+        places.put((place, workers))
+    with ProcessPoolExecutor(workers, spawn, _take_share, (places,)) as pool:
+        futures: dict[Future[Values], Cell] = {
+            pool.submit(_timed, run, cell): cell for cell in missing
+        }
+        try:
+            for future in as_completed(futures):
+                keep(futures[future], future.result())
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                f"A worker of {what} died, of too little memory perhaps. "
+                "What was done is kept: run it again, with fewer workers."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return done
+
+
+def write(path: Path, what: str, values: Values) -> None:
+    """Writes a result file, whole or not at all."""
+    write_text(path, json.dumps({"format": FORMAT, "what": what, **values}, indent=1) + "\n")
+
+
+def _key(found: Mapping[str, Any]) -> Values:
+    return {name: found.get(name) for name in ("row", "seed", "settings")}
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    return json.dumps(dict(values))
+
+
+def _timed(run: Callable[[Cell], Values], cell: Cell) -> Values:
+    began = time.perf_counter()
+    result = run(cell)
+    return {"result": result, "seconds": time.perf_counter() - began, "versions": versions()}
+
+
+def _take_share(places: "SimpleQueue[tuple[int, int]]") -> None:
+    """Gives a worker its share of the processors, where the system can, before it computes."""
+    place, workers = places.get()
+    if hasattr(os, "sched_setaffinity"):
+        all_of_them = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, all_of_them[place::workers] or all_of_them)

@@ -1,0 +1,50 @@
+"""What an experiment of the paper is: its runs, and what becomes of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from keras_l0.experiments.records import Cell, Values
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Cells = Sequence[Mapping[str, Any]]
+"""Those that are done: key, ``result``, ``seconds``, ``versions``."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment of the paper.
+
+    Args:
+        title: what it shows.
+        cells: its runs; on few epochs, if it is to be quick.
+        run: makes one, a function of a module.
+        conclude: from all cells to what the result file has beside them.
+        report: the same as Markdown.
+        draw: the plot.
+    """
+
+    title: str
+    cells: Callable[[bool], list[Cell]]
+    run: Callable[[Cell], Values]
+    conclude: Callable[[Cells], Values]
+    report: Callable[[Values], str]
+    draw: Callable[[Values], "Axes"]
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    r"""A table in Markdown, its first column to the left and the others to the right.
+
+    Example:
+
+    >>> print(markdown_table(["row", "error"], [["|w|", "1.9"]]))
+    | row | error |
+    |---|---:|
+    | \|w\| | 1.9 |
+    """
+    lines = [" | ".join(text.replace("|", r"\|") for text in line) for line in (header, *rows)]
+    rule = "|".join(["---", *("---:" for _ in header[1:])])
+    first, *others = (f"| {line} |" for line in lines)
+    return "\n".join([first, f"|{rule}|", *others])

@@ -1,0 +1,156 @@
+"""How the experiments train, prune and measure a network: one recipe, plain values throughout."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import keras
+from keras.regularizers import Regularizer
+
+from keras_l0.attach import regularize
+from keras_l0.data import evaluate
+from keras_l0.experiments import convolutional, datasets, networks
+from keras_l0.regularizers import L2L0
+from keras_l0.report.summary import summarize
+from keras_l0.scheme import compress
+from keras_l0.structure.shrink import shrink
+
+NETWORKS: dict[str, Callable[..., keras.Model]] = {
+    "lenet_300_100": networks.lenet_300_100,
+    "lenet_5_caffe": networks.lenet_5_caffe,
+    "vgg_16": convolutional.vgg_16,
+    "resnet_20": convolutional.resnet_20,
+}
+
+Pair = tuple[Any, Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained and pruned.
+
+    Args:
+        network: a name of ``NETWORKS``.
+        l2: α_ℓ2 of the penalty, ≥ 0.
+        l0: α_ℓ0, ≥ 0.
+        l1: α_ℓ1 of Keras' own ℓ1 penalty, instead of the two, ≥ 0.
+        beta: β, ≥ 1.
+        scale: of the penalty, as in ``regularize``: NORM.
+        overrides: for layers by pattern, α_ℓ2, α_ℓ0 and β of their own: SEP.
+        rate: Adam's learning rate; it stays until the ramp's end, and then falls along a quarter
+            of a cosine to a hundredth.
+        batch: examples a step.
+        warmup: epochs before the first pruning, as in ``compress``.
+        ramp: epochs of pruning, 0 for once.
+        finetune: epochs after it.
+        power: the ramp's degree.
+        regrow: whether weights may grow back during the ramp.
+        method: as in ``compress``.
+        weight_compression: the goal: prunable weights over those that are left, ≥ 1.
+    """
+
+    network: str
+    l2: float = 0.0
+    l0: float = 0.0
+    l1: float = 0.0
+    beta: float = 10.0
+    scale: str | None = None
+    overrides: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rate: float = 1e-3
+    batch: int = 100
+    warmup: int = 10
+    ramp: int = 0
+    finetune: int = 0
+    power: float = 3.0
+    regrow: bool = False
+    method: str = "global"
+    weight_compression: float = 1.0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments, for a result file."""
+        return asdict(self)
+
+    @property
+    def penalty(self) -> Regularizer | None:
+        """What is put on each kernel, before it is scaled."""
+        if self.l1:
+            return keras.regularizers.L1(self.l1)
+        return L2L0(self.l2, self.l0, self.beta) if self.l2 or self.l0 else None
+
+    @property
+    def epochs(self) -> int:
+        """All of them."""
+        return self.warmup + self.ramp + self.finetune
+
+    def learning_rate(self, epoch: int) -> float:
+        """Of an epoch, counted from 0.
+
+        Example:
+
+        >>> recipe = Recipe("lenet_300_100", rate=0.01, warmup=1, ramp=1, finetune=2)
+        >>> [round(recipe.learning_rate(epoch), 4) for epoch in range(recipe.epochs)]
+        [0.01, 0.01, 0.005, 0.0001]
+        """
+        way = max(0, epoch - self.warmup - self.ramp + 1) / max(self.finetune, 1)
+        return self.rate * max(0.01, 0.5 * (1 + math.cos(math.pi * way)))
+
+
+def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int) -> keras.Model:
+    """A network, trained and pruned by a recipe.
+
+    Args:
+        recipe: how.
+        seed: of the initial weights and the order of the examples.
+        data: examples and labels to train on.
+        validation: to look at meanwhile; nothing is chosen by it.
+        classes: the number of classes.
+
+    Returns:
+        The network, with zeros in the place of what is pruned.
+    """
+    keras.utils.set_random_seed(seed)
+    model = NETWORKS[recipe.network](data[0].shape[1:], classes)
+    (x, y), (x_val, y_val) = (
+        (datasets.fit_to(x, model.input_shape[1:]), y) for x, y in (data, validation)
+    )
+    model.compile(
+        keras.optimizers.Adam(recipe.rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
+    overrides: dict[str, Regularizer | None] = {
+        pattern: L2L0(**values) for pattern, values in recipe.overrides.items()
+    }
+    regularize(model, recipe.penalty, scale=recipe.scale, overrides=overrides)
+    return compress(
+        model,
+        (x, y),
+        (x_val, y_val),
+        sparsity=1 - 1 / recipe.weight_compression,
+        regularizer="auto" if recipe.penalty or overrides else None,
+        method=recipe.method,
+        warmup=recipe.warmup,
+        ramp=recipe.ramp,
+        finetune=recipe.finetune,
+        power=recipe.power,
+        regrow=recipe.regrow,
+        seed=seed if recipe.method == "random" else None,
+        batch_size=recipe.batch,
+        callbacks=[keras.callbacks.LearningRateScheduler(lambda e, _: recipe.learning_rate(e))],
+        verbose=0,
+    ).model
+
+
+def measure(model: keras.Model, test: Pair) -> dict[str, float]:
+    """What a network has come to: its error in percent, and its compression.
+
+    ``compression`` is all parameters over those that are left after ``shrink`` and are not zero;
+    ``weight_compression`` prunable weights over those not zero.
+    """
+    x, y = test
+    accuracy = evaluate(model, (datasets.fit_to(x, model.input_shape[1:]), y), "test")["accuracy"]
+    return {
+        "error": 100 * (1 - accuracy),
+        "compression": model.count_params() / summarize(shrink(model)).left,
+        "weight_compression": summarize(model).weight_compression,
+    }

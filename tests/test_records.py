@@ -1,0 +1,81 @@
+"""Result files: cell by cell, resumed, and never lost."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keras_l0.experiments import records
+from keras_l0.experiments.records import Cell, read, run_cells
+
+CELLS = [Cell("a", 0, {"rate": 0.1}), Cell("a", 1, {"rate": 0.1}), Cell("b", 0)]
+
+
+def double(cell: Cell) -> dict[str, Any]:
+    """The figures of a cell."""
+    return {"double": 2 * cell.seed}
+
+
+def silent(_: str) -> None:
+    """Says nothing."""
+
+
+def test_each_cell_is_written_as_it_is_done_and_not_made_again(tmp_path: Path) -> None:
+    path, made = tmp_path / "x.json", []
+
+    def run(cell: Cell) -> dict[str, Any]:
+        made.append(cell)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return double(cell)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_cells(CELLS, run, path, "x", tell=silent)
+    assert [one["row"] for one in read(path, "x")] == ["a", "a"]
+    done = run_cells(CELLS, run, path, "x", tell=silent)
+    assert made == [*CELLS, CELLS[2]]
+    assert [one["result"] for one in done] == [{"double": 0}, {"double": 2}, {"double": 0}]
+    assert done == json.loads(path.read_text())["cells"]
+    assert all(one["seconds"] >= 0 and "keras" in one["versions"] for one in done)
+
+
+def test_a_cell_of_other_settings_is_made_again_and_the_old_one_dropped(tmp_path: Path) -> None:
+    run_cells(CELLS, double, tmp_path / "x.json", "x", tell=silent)
+    changed = [Cell("a", 0, {"rate": 0.2}), CELLS[1]]
+    done = run_cells(changed, double, tmp_path / "x.json", "x", tell=silent)
+    assert [one["settings"] for one in done] == [{"rate": 0.2}, {"rate": 0.1}]
+    assert read(tmp_path / "x.json", "x") == done
+
+
+def test_workers_find_what_one_process_does(tmp_path: Path) -> None:
+    told: list[str] = []
+    done = run_cells(CELLS, double, tmp_path / "x.json", "x", workers=2, tell=told.append)
+    alone = run_cells(CELLS, double, tmp_path / "y.json", "y", tell=silent)
+    assert [(one["row"], one["seed"], one["result"]) for one in done] == [
+        (one["row"], one["seed"], one["result"]) for one in alone
+    ]
+    assert len(told) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"format": 1}',
+        '{"format": 0, "what": "x", "cells": []}',
+        '{"format": 1, "what": "y", "cells": []}',
+    ],
+)
+def test_a_file_that_is_another_is_refused_and_left_as_it_is(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"Expected a folder whose x.json is a result of x in "):
+        run_cells(CELLS, double, path, "x", tell=silent)
+    assert path.read_text() == text
+
+
+def test_no_file_has_no_cells(tmp_path: Path) -> None:
+    assert read(tmp_path / "x.json", "x") == []
+    assert records.FORMAT == 1

@@ -1,0 +1,62 @@
+"""The paper's experiments made again: files, claims, and what is wrong told."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_l0 import cli
+from keras_l0.experiments.reproduce import STUDIES, reproduce
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.mark.parametrize("what", ["figure1", "figure2", "table1"])
+def test_a_file_a_table_and_a_plot_are_written_and_the_claims_hold(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["reproduce", what, "--quick", "--out", str(tmp_path)]) == 0
+    written = json.loads((tmp_path / f"{what}_quick.json").read_text())
+    assert written["what"] == f"{what}_quick"
+    assert written["checks"]
+    assert all(written["checks"].values())
+    page = (tmp_path / f"{what}_quick.md").read_text()
+    assert page.startswith(f"# {STUDIES[what].title}\n\n|")
+    assert page.count("- Holds: ") == len(written["checks"])
+    assert page in capsys.readouterr().out
+    assert (tmp_path / f"{what}_quick.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_curves_of_figure_1_begin_alike(tmp_path: Path) -> None:
+    reproduce("figure1", tmp_path, quick=True)
+    cells = json.loads((tmp_path / "figure1_quick.json").read_text())["cells"]
+    steps = [one["result"]["steps"][1] for one in cells]
+    falls = [1 - one["result"]["w"][1] for one in cells]
+    assert len(set(steps)) == 1
+    np.testing.assert_allclose(falls, falls[1], rtol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["figure10"], "Expected one of figure1, figure2, table1"),
+        (["figure1", "--workers", "0"], "Expected an integer >= 1"),
+    ],
+)
+def test_what_is_wrong_is_told(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["reproduce", *arguments, "--out", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_result_of_another_version_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "figure1.json").write_text('{"format": 0}')
+    assert cli.main(["reproduce", "figure1", "--out", str(tmp_path)]) == 2
+    assert "in format 1" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["figure1.json"]
+    assert (tmp_path / "figure1.json").read_text() == '{"format": 0}'
