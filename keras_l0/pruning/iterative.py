@@ -146,10 +146,11 @@ class IterativePrune(KeepZeros):
         """Looks at the metric, and keeps the weights if it holds."""
         super().on_epoch_end(epoch, logs)
         found = logs or {}
-        self._validated |= any(name.startswith("val_") for name in found)
+        validated = any(name.startswith("val_") for name in found)
+        self._validated |= validated
         look = epoch + 1 >= self.begin and (epoch + 1) % self.every == 0
         # What is wrong with the metric is told as soon as there are any on validation data.
-        if not look and not any(name.startswith("val_") for name in found):
+        if not look and not validated:
             return
         held = self.holds(found)
         if look:
