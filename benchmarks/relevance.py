@@ -4,7 +4,7 @@ The LeNets are to hold 98 %; a block of a transformer's encoder that finds the d
 twice in a sequence of six, 95 %.
 
 All ways of a network are trained for as many epochs, at batches of 100 and Adam's rate falling
-from 1e-3 to 1e-4 (the paper's stays, but LeNet-300-100 then wavers about the bound undamped).
+from 1e-3 to 1e-4, where the paper's stays.
 ``IterativePrune`` takes a tenth of what is left after each epoch whose validation accuracy holds
 the bound, which is the paper's pace of 0.04 every 250 steps. LeNet-5-Caffe, which takes ten times
 as long, has epochs of 125 steps, so that its pace is four times the paper's. It runs without a
