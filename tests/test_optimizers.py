@@ -347,7 +347,7 @@ def test_gradients_that_do_not_fit_are_told_of_as_by_the_inner_optimizer() -> No
     with pytest.raises(ValueError, match="must already be built"):
         optimizer.apply([ops.zeros(2)])
     optimizer.apply([])
-    variables = [keras.Variable(np.ones(2), name="kernel") for _ in range(3)]
+    variables = [keras.Variable(np.ones(2), dtype="float32", name="kernel") for _ in range(3)]
     optimizer.apply([ops.ones(2)] * 2, variables[:2])
     with pytest.raises(ValueError, match="Received a list of 1 gradients"):
         optimizer.apply([ops.ones(2)])
