@@ -1,7 +1,6 @@
 """The demonstration: a real data set, from training to a sparse file, and one table."""
 
 import json
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from keras_l0.attach import regularize
 from keras_l0.data import evaluate
 from keras_l0.experiments import datasets
 from keras_l0.experiments.networks import lenet_300_100
+from keras_l0.experiments.training import falling
 from keras_l0.export.tflite import ExportReport, check_export, export_tflite
 from keras_l0.files import replacing, write_text
 from keras_l0.regularizers import L2L0
@@ -159,13 +159,9 @@ def _say(verbose: str | int, text: str) -> None:
 
 
 def _schedule(recipe: Recipe) -> keras.callbacks.Callback:
-    """A constant rate, then a quarter of a cosine down to a hundredth of it."""
-
-    def rate(epoch: int, _: float) -> float:
-        way = max(0.0, (epoch - recipe.ramp + 1) / recipe.finetune)
-        return recipe.learning_rate * max(0.01, 0.5 * (1 + math.cos(math.pi * way)))
-
-    return keras.callbacks.LearningRateScheduler(rate)
+    return keras.callbacks.LearningRateScheduler(
+        lambda epoch, _: falling(recipe.learning_rate, epoch, recipe.ramp, recipe.finetune)
+    )
 
 
 def _ladder(first: float, last: float, steps: int = 8) -> list[float]:

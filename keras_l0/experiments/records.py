@@ -39,7 +39,11 @@ class Cell:
     @property
     def key(self) -> Values:
         """What it is told from others by, as a result file has it."""
-        return {"row": self.row, "seed": self.seed, "settings": json.loads(_text(self.settings))}
+        return {
+            "row": self.row,
+            "seed": self.seed,
+            "settings": json.loads(json.dumps(dict(self.settings))),
+        }
 
 
 def read(path: Path, what: str) -> list[Values]:
@@ -135,10 +139,6 @@ def write(path: Path, what: str, values: Values) -> None:
 
 def _key(found: Mapping[str, Any]) -> Values:
     return {name: found.get(name) for name in ("row", "seed", "settings")}
-
-
-def _text(values: Mapping[str, Any]) -> str:
-    return json.dumps(dict(values))
 
 
 def _timed(run: Callable[[Cell], Values], cell: Cell) -> Values:

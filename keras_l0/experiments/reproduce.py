@@ -4,7 +4,7 @@ import os
 
 from keras_l0.errors import invalid_argument, whole_at_least
 from keras_l0.experiments.attraction import FIGURE_1, FIGURE_2, TABLE_1
-from keras_l0.experiments.records import Values, read, run_cells, write
+from keras_l0.experiments.records import Values, run_cells, write
 from keras_l0.experiments.study import Study
 from keras_l0.experiments.tables import TABLE_2
 from keras_l0.files import check_folder, write_text
@@ -47,7 +47,6 @@ def reproduce(
     require_matplotlib()
     study, name = STUDIES[what], f"{what}_quick" if quick else what
     path = check_folder(out, "out") / f"{name}.json"
-    read(path, name)
     cells = run_cells(study.cells(quick), study.run, path, name, workers)
     values: Values = {"title": study.title, **study.conclude(cells), "cells": cells}
     write(path, name, values)

@@ -93,8 +93,13 @@ class Recipe:
         >>> [round(recipe.learning_rate(epoch), 4) for epoch in range(recipe.epochs)]
         [0.01, 0.01, 0.005, 0.0001]
         """
-        way = max(0, epoch - self.warmup - self.ramp + 1) / max(self.finetune, 1)
-        return self.rate * max(0.01, 0.5 * (1 + math.cos(math.pi * way)))
+        return falling(self.rate, epoch, self.warmup + self.ramp, self.finetune)
+
+
+def falling(rate: float, epoch: int, held: int, finetune: int) -> float:
+    """A rate held for so many epochs, then along a quarter of a cosine to a hundredth of it."""
+    way = max(0, epoch - held + 1) / max(finetune, 1)
+    return rate * max(0.01, 0.5 * (1 + math.cos(math.pi * way)))
 
 
 def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int) -> keras.Model:
