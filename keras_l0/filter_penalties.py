@@ -29,7 +29,8 @@ class GradientCount(keras.regularizers.Regularizer):
     and the sum is over all weights. With ``axes="spatial"`` the d are the places: a filter that is
     constant counts 0, one with a single step counts about the length of its edge. With
     ``axes="filters"`` d is the filters' axis, from one filter to the next, for 1×1 and dense
-    kernels, which have no places.
+    kernels, which have no places. A kernel is known by its shape alone: give ``"spatial"`` to
+    convolutions only, for it takes a query kernel (in, heads, size) for one of places.
 
     Args:
         weight: a finite float ≥ 0.
@@ -104,6 +105,8 @@ class RedundancyPenalty(keras.regularizers.Regularizer):
         weight · Σ_{i≠j} (ŵ_i · ŵ_j)² / (n (n − 1))
 
     A filter that is zero has a cosine of 0 with any, and a kernel of one filter has no penalty.
+    As a cosine does not feel a filter's size, the gradient of a small filter is large, as
+    1/‖w_i‖: keep ``weight`` small where filters shrink.
 
     Args:
         weight: a finite float ≥ 0.

@@ -211,6 +211,11 @@ class RelevanceDecay(keras.optimizers.Optimizer):
         if hasattr(self, "inner_optimizer"):  # not yet while Keras' own arguments are set
             self.inner_optimizer.loss_scale_factor = factor
 
+    @property
+    def _model_variables_moving_average(self) -> list[keras.Variable]:
+        """The inner optimizer's: ``SwapEMAWeights`` looks behind one wrapper, loss scaling's."""
+        return self.inner_optimizer._model_variables_moving_average
+
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
         """What the inner optimizer does at the end of training."""
         self.inner_optimizer.finalize_variable_values(var_list)

@@ -593,6 +593,13 @@ def test_a_layer_of_one_filter_is_named_and_left_alone() -> None:
     assert found.skipped["one"] == "it has one filter only"
 
 
+def test_one_filter_before_flatten_is_told_as_the_reason() -> None:
+    parts = [keras.Input((8, 8, 3)), layers.Conv2D(1, 3), layers.Flatten(name="flat")]
+    model = keras.Sequential([*parts, layers.Dense(2)])
+    with pytest.raises(ValueError, match="one channel reaches it, which stays: flat"):
+        prune(model, method="neuron", score="redundancy", fraction=0.5)
+
+
 def test_the_most_alike_go_in_turn_and_are_compared_anew() -> None:
     model = keras.Sequential([keras.Input((3,)), layers.Dense(5, name="a"), layers.Dense(1)])
     kernel = np.zeros((3, 5))

@@ -256,6 +256,20 @@ def test_it_trains_in_mixed_precision_and_with_embeddings() -> None:
     assert np.isfinite(history.history["loss"]).all()
 
 
+def test_averaged_weights_are_swapped_in_mixed_precision_too() -> None:
+    keras.config.set_dtype_policy("mixed_float16")
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(2)])
+    inner = keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.5)
+    model.compile(RelevanceDecay(inner, 1e-3, "auto"), "mse")
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    model.fit(X, Y, epochs=2, callbacks=[swap], **FIT)
+    averages = inner._model_variables_moving_average
+    for weight, average in zip(model.weights, averages, strict=True):
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(weight), ops.convert_to_numpy(average)
+        )
+
+
 REPLICAS = """
 import keras, numpy as np, tensorflow as tf
 from keras_l0 import RelevanceDecay

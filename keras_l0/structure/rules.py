@@ -57,6 +57,12 @@ class Mixing(Rule):
     why = "it computes across channels"
 
 
+class Single(Rule):
+    """What moves the elements of one channel, which has to stay."""
+
+    why = "one channel reaches it, which stays"
+
+
 class Same(Rule):
     """Channels pass, and constants with them, whichever axis they lie along: dropout."""
 
@@ -167,6 +173,8 @@ class Moving(Rule):
     """What puts elements elsewhere: flatten, reshape, permute, repeat."""
 
     def tie(self, call: Call, book: Book) -> Value:
+        if len(call.inputs[0].ids) == 1 and call.inputs[0].axis is not None:
+            return Single().tie(call, book)
         moved = _moved(call)
         if moved is None:
             return super().tie(call, book)
@@ -317,7 +325,7 @@ def _numbers(call: Call) -> bool:
 def _moved(call: Call) -> tuple[int, NDArray[np.intp]] | None:
     """The axis of the output along which the channels lie, and which ones, by position."""
     x = call.inputs[0]
-    if x.axis is None or len(x.ids) < 2:
+    if x.axis is None:
         return None
     sizes = [1, *(size or 2 for size in x.shape[1:])]
     along = np.arange(len(x.ids)).reshape([-1 if at == x.axis else 1 for at in range(len(sizes))])
