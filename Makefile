@@ -43,7 +43,7 @@ clean:
 	touch $@
 
 .venv/dev: setup.cfg | .venv/bin/python
-	.venv/bin/pip install --quiet --editable ".[tensorflow,jax,plot,demo,dev]"
+	.venv/bin/pip install --quiet --editable ".[tensorflow,jax,plot,demo,search,dev]"
 	touch $@
 
 .venv/torch: setup.cfg | .venv/dev

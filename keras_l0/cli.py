@@ -6,12 +6,13 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from keras_l0.cli_inputs import arrays_by_input, existing_file, load_data, load_model
 from keras_l0.data import check_compiled, evaluate
-from keras_l0.errors import invalid_argument
+from keras_l0.errors import invalid_argument, whole_at_least
 from keras_l0.experiments import datasets
 from keras_l0.experiments.demo import RECIPES
 from keras_l0.experiments.demo import demo as run_demo
@@ -30,9 +31,13 @@ from keras_l0.files import check_folder, check_target, replacing, write_text
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.iterative import FRACTION, MODES
 from keras_l0.regularizers import L2L0
+from keras_l0.report.plots import require_matplotlib, save_figure
 from keras_l0.report.summary import summarize
 from keras_l0.scheme import compress as run_compress
+from keras_l0.search import SearchResult, Settings, Space, plot_front, read_settings
+from keras_l0.search import search as run_search
 from keras_l0.text import table
+from keras_l0.workers import worker_pool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,10 +74,7 @@ def compress(options: argparse.Namespace) -> None:
     path = existing_file(options.model, "MODEL")
     if (Path(options.out) / "model.keras").resolve() == path.resolve():
         raise invalid_argument("out", "a folder other than MODEL's", options.out)
-    regularizer = L2L0(options.l2, options.l0, options.beta)
-    bound = None if options.bound is None else _bound(options.bound)
-    if bound is None:
-        Goal(options.sparsity, options.compression)
+    settings = _settings(options)
     out = check_folder(options.out, "out")
     model = load_model(path, compiled=True)
     data = load_data(options.data, model, options.holdout, options.raw)
@@ -85,20 +87,10 @@ def compress(options: argparse.Namespace) -> None:
         model,
         train,
         validation,
-        compression=options.compression,
-        sparsity=options.sparsity,
-        bound=bound,
         mode=options.mode,
         fraction=options.fraction,
-        regularizer=regularizer if options.l2 or options.l0 else None,
-        scale=options.scale,
         method=options.method,
-        warmup=options.warmup,
-        ramp=options.ramp,
-        finetune=options.finetune,
-        power=options.power,
-        regrow=options.regrow,
-        batch_size=options.batch_size,
+        **settings,
     )
     after = evaluate(model, test, "data")
     # The model is safe before the export has a chance to fail.
@@ -121,6 +113,28 @@ def compress(options: argparse.Namespace) -> None:
     print(
         "Files: " + ", ".join(str(out / n) for n in ("model.keras", "model.tflite", "report.json"))
     )
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """The arguments that a search finds: from its file, or from the options."""
+    if options.settings is not None:
+        for name, default in options.searched.items():
+            if getattr(options, name) != default:
+                raise invalid_argument(
+                    name, f"{default} beside --settings, which say it", getattr(options, name)
+                )
+        return read_settings(existing_file(options.settings, "settings"))
+    penalty = L2L0(options.l2, options.l0, options.beta)
+    bound = None if options.bound is None else _bound(options.bound)
+    if bound is None:
+        Goal(options.sparsity, options.compression)
+    return {
+        "compression": options.compression,
+        "sparsity": options.sparsity,
+        "bound": bound,
+        "regularizer": penalty if options.l2 or options.l0 else None,
+        **{name: getattr(options, name) for name in _SEARCHED if name not in penalty.get_config()},
+    }
 
 
 def summary(options: argparse.Namespace) -> None:
@@ -169,6 +183,66 @@ def export(options: argparse.Namespace) -> None:
     print(json.dumps(report.to_dict(), indent=2) if options.json else report)
 
 
+def search(options: argparse.Namespace) -> None:
+    """``keras-l0 search``."""
+    ((_, bound),) = _bound(options.bound).items()
+    whole_at_least("workers", options.workers, 1)
+    whole_at_least("sep_trials", options.sep_trials, 0)
+    require_matplotlib()
+    existing_file(options.model, "MODEL")
+    out = check_folder(options.out, "out")
+    if options.storage is None:
+        options.storage = str(out / "search.log")
+    found = _search(options, None)
+    if options.sep_trials:
+        sep = _search(options, found.best(bound).settings)
+        found = replace(found, trials=(*found.trials, *sep.trials))
+    best = found.best(bound)
+    write_text(out / "search.json", json.dumps(found.to_dict(), indent=1) + "\n")
+    write_text(out / "best.json", json.dumps(best.settings, indent=1) + "\n")
+    save_figure(plot_front(found), out / "search.png")
+    print(found)
+    print(
+        f"The most compressed one that holds {options.bound}, or the one that comes nearest: "
+        f"{best.study} {best.number}, {found.metric} {best.value:.4f} at {best.compression:.1f}x"
+    )
+    print("Files: " + ", ".join(str(out / n) for n in ("best.json", "search.json", "search.png")))
+
+
+def _search(options: argparse.Namespace, start: Settings | None) -> SearchResult:
+    """One study, shared by the workers."""
+    if options.workers > 1:
+        with worker_pool(options.workers) as pool:
+            list(pool.map(partial(_take_part, options, start), range(1, options.workers + 1)))
+    return _take_part(options, start, 0)
+
+
+def _take_part(options: argparse.Namespace, start: Settings | None, seed: int) -> SearchResult:
+    ((metric, _),) = _bound(options.bound).items()
+    model = load_model(Path(options.model), compiled=True)
+    data = load_data(options.data, model, options.holdout, options.raw)
+    train, validation = datasets.split_validation(data, options.validation, seed=0)
+    return run_search(
+        model,
+        train,
+        validation,
+        trials=options.trials if start is None else options.sep_trials,
+        space=Space(
+            compression=tuple(options.compression),
+            ramp=tuple(options.ramp),
+        ),
+        start=start,
+        metric=metric.removeprefix("val_"),
+        mode=options.mode,
+        warmup=options.warmup,
+        finetune=options.finetune,
+        batch_size=options.batch_size,
+        storage=options.storage,
+        name="norm" if start is None else "sep",
+        seed=seed,
+    )
+
+
 def bench(options: argparse.Namespace) -> None:
     """``keras-l0 bench``."""
     found = run_bench(options.files, threads=options.threads, seconds=options.seconds)
@@ -181,6 +255,12 @@ def bench(options: argparse.Namespace) -> None:
 def reproduce(options: argparse.Namespace) -> None:
     """``keras-l0 reproduce``."""
     print(run_reproduce(options.what, options.out, quick=options.quick, workers=options.workers))
+
+
+# Options of compress that a search finds.
+_SEARCHED = (
+    "l2 l0 beta scale warmup ramp finetune power regrow learning_rate anneal batch_size".split()
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -222,6 +302,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="METRIC=VALUE",
         help="as sparse as it can be while this holds, as val_accuracy=0.98",
     )
+    target.add_argument("--settings", metavar="FILE", help="what a search has found, its best.json")
     one.add_argument(
         "--mode",
         choices=MODES,
@@ -235,15 +316,7 @@ def _parser() -> argparse.ArgumentParser:
         help="with --bound, pruned at a time (%(default)s)",
     )
     one.add_argument("--out", required=True, help="folder for the files")
-    one.add_argument(
-        "--holdout", type=float, help="share to test on where DATA has no test arrays (0.1)"
-    )
-    one.add_argument(
-        "--validation",
-        type=float,
-        default=0.1,
-        help="share of the rest to validate on (%(default)s)",
-    )
+    _add_split(one)
     one.add_argument("--l2", type=float, default=1e-5, help="α_ℓ2 (%(default)s)")
     one.add_argument("--l0", type=float, default=1e-5, help="α_ℓ0 (%(default)s)")
     one.add_argument("--beta", type=float, default=10.0, help="β (%(default)s)")
@@ -256,9 +329,13 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--finetune", type=int, default=10, help="epochs after it (%(default)s)")
     one.add_argument("--power", type=float, default=3.0, help="the ramp's degree (%(default)s)")
     one.add_argument("--regrow", action="store_true", help="weights may grow back in the ramp")
+    one.add_argument("--learning-rate", type=float, help="the optimizer's, if not its own")
+    one.add_argument(
+        "--anneal", type=int, default=0, help="falls of it while fine tuning (%(default)s)"
+    )
     one.add_argument("--batch-size", type=int, default=32, help="(%(default)s)")
     _add_quantize(one)
-    one.set_defaults(command=compress)
+    one.set_defaults(command=compress, searched={name: one.get_default(name) for name in _SEARCHED})
 
     one = commands.add_parser("summary", help="count a model's zeros")
     one.add_argument("model", metavar="MODEL", help="a .keras file")
@@ -293,6 +370,49 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.set_defaults(command=reproduce)
 
+    one = commands.add_parser("search", help="find settings for compress, on validation data")
+    one.add_argument("model", metavar="MODEL", help="a compiled model, a .keras file")
+    _add_data(one, "--data", required=True)
+    _add_split(one)
+    one.add_argument(
+        "--bound",
+        metavar="METRIC=VALUE",
+        required=True,
+        help="the best settings are the most compressed ones that hold it, as val_accuracy=0.98",
+    )
+    one.add_argument("--mode", choices=MODES, default="auto", help="what is better (%(default)s)")
+    one.add_argument("--out", required=True, help="folder for the files")
+    one.add_argument(
+        "--trials", type=int, default=40, help="with one penalty, scaled: NORM (%(default)s)"
+    )
+    one.add_argument(
+        "--sep-trials", type=int, default=0, help="layer by layer from there: SEP (%(default)s)"
+    )
+    one.add_argument(
+        "--compression",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        default=Space().compression,
+        help="the goals (%(default)s)",
+    )
+    one.add_argument(
+        "--ramp",
+        type=int,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        default=Space().ramp,
+        help="epochs of pruning (%(default)s)",
+    )
+    one.add_argument("--warmup", type=int, default=10, help="epochs before it (%(default)s)")
+    one.add_argument("--finetune", type=int, default=20, help="epochs after it (%(default)s)")
+    one.add_argument("--batch-size", type=int, default=32, help="(%(default)s)")
+    one.add_argument("--workers", type=int, default=1, help="processes side by side (%(default)s)")
+    one.add_argument(
+        "--storage", help="a file or database URL that machines share (OUT/search.log)"
+    )
+    one.set_defaults(command=search)
+
     one = commands.add_parser("bench", help="time .tflite files against each other")
     one.add_argument("files", metavar="FILE", nargs="+", help="a .tflite file")
     one.add_argument("--threads", type=int, default=1, help="(%(default)s)")
@@ -312,6 +432,18 @@ def _add_data(parser: argparse.ArgumentParser, name: str, required: bool = False
     )
     parser.add_argument(
         "--raw", action="store_true", help="leave integer pixels as they are, not scaled to [0, 1]"
+    )
+
+
+def _add_split(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--holdout", type=float, help="share to test on where DATA has no test arrays (0.1)"
+    )
+    parser.add_argument(
+        "--validation",
+        type=float,
+        default=0.1,
+        help="share of the rest to validate on (%(default)s)",
     )
 
 

@@ -1,4 +1,6 @@
-"""What must hold of a model before anything is done with it."""
+"""What must hold of a model before anything is done with it, and compiling one like another."""
+
+from typing import Any
 
 import keras
 import numpy as np
@@ -36,3 +38,30 @@ def check_finite(model: keras.Model) -> None:
 def layer_path(layer: keras.Layer) -> str:
     """The layer's path in the model, or its name where it has none yet."""
     return layer.path or layer.name
+
+
+def compile_like(old: keras.Model, new: keras.Model) -> None:
+    """Compiles a model with what another one was compiled with, its optimizer starting anew.
+
+    Raises:
+        AttributeError, TypeError, ValueError: if a part of that cannot be made anew.
+    """
+    # What it was compiled with, as Keras has noted it: functions need no name then.
+    noted = dict(old._compile_config.config)
+    own = {one.__name__: one for one in map(_function, keras.tree.flatten(noted)) if one}
+    with keras.saving.custom_object_scope(own):
+        new.compile(**keras.tree.map_structure(_anew, noted))
+    new.optimizer.build(new.trainable_variables)
+
+
+def _function(given: Any) -> Any:
+    """The function that a loss or metric is made of."""
+    found = getattr(given, "_fn", None) or getattr(given, "fn", None)
+    return found if hasattr(found, "__name__") else None
+
+
+def _anew(given: Any) -> Any:
+    """A loss, metric or optimizer of the same configuration; all else as it is."""
+    if isinstance(given, keras.Loss | keras.Metric | keras.optimizers.Optimizer):
+        return type(given).from_config(given.get_config())
+    return given

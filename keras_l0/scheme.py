@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras.regularizers import Regularizer
 
+from keras_l0 import annealing
 from keras_l0.attach import regularize
 from keras_l0.data import check_compiled, evaluate, unpack
 from keras_l0.errors import invalid_argument, is_whole
@@ -44,6 +45,8 @@ def compress(
     finetune_penalty: bool = True,
     power: float = 3.0,
     regrow: bool = False,
+    learning_rate: float | None = None,
+    anneal: int = 0,
     seed: int | None = None,
     layers: str | Sequence[str] | None = None,
     batch_size: int | None = None,
@@ -100,6 +103,9 @@ def compress(
             off the model for good.
         power: the ramp's degree.
         regrow: whether weights may grow back until the ramp's last tenth.
+        learning_rate: of the optimizer, a float > 0; ``None`` for the one it has.
+        anneal: how many times the rate falls along half a cosine to a hundredth while fine
+            tuning; 0 leaves it. In the end the optimizer has the rate that it began with.
         seed: for ``method="random"``.
         layers: only these are pruned, as in ``prune``.
         batch_size: for arrays.
@@ -186,10 +192,13 @@ def compress(
     if isinstance(way, Bound):
         way.check_metrics(model, before, regularizer is not None)
     _penalise(model, way, regularizer, scale, overrides)
+    rate = annealing.start_rate(model, learning_rate, anneal)
     began = time.perf_counter()
 
+    last = warmup + ramp + finetune
+    callbacks = [*annealing.callbacks(rate, warmup + ramp, last, anneal), *callbacks]
     one_fit = isinstance(way, Bound) or (finetune_penalty and finetune > 0)
-    first = warmup + ramp + (finetune if one_fit else 0)
+    first = last if one_fit else warmup + ramp
     history = keras.callbacks.History()
     if first:
         end = warmup + ramp - 1 if ramp else None
@@ -202,12 +211,14 @@ def compress(
         history = _joined(
             history,
             model.fit(
-                epochs=first + finetune,
+                epochs=last,
                 initial_epoch=first,
                 callbacks=[KeepZeros(layers), *callbacks],
                 **fit_arguments,
             ),
         )
+    if rate is not None:
+        model.optimizer.learning_rate = rate
     after = evaluate(model, validation, "validation", steps=validation_steps, batch_size=batch_size)
     summary = summarize(model)
     model = way.result(model)

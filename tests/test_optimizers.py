@@ -265,9 +265,7 @@ def test_averaged_weights_are_swapped_in_mixed_precision_too() -> None:
     model.fit(X, Y, epochs=2, callbacks=[swap], **FIT)
     averages = inner._model_variables_moving_average
     for weight, average in zip(model.weights, averages, strict=True):
-        np.testing.assert_array_equal(
-            ops.convert_to_numpy(weight), ops.convert_to_numpy(average)
-        )
+        np.testing.assert_array_equal(ops.convert_to_numpy(weight), ops.convert_to_numpy(average))
 
 
 REPLICAS = """

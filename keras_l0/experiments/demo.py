@@ -10,7 +10,6 @@ from keras_l0.attach import regularize
 from keras_l0.data import evaluate
 from keras_l0.experiments import datasets
 from keras_l0.experiments.networks import lenet_300_100
-from keras_l0.experiments.training import falling
 from keras_l0.export.tflite import ExportReport, check_export, export_tflite
 from keras_l0.files import replacing, write_text
 from keras_l0.regularizers import L2L0
@@ -131,7 +130,7 @@ def demo(name: str, out: Path, recipe: Recipe | None = None, verbose: str | int 
         power=recipe.power,
         regrow=recipe.regrow,
         batch_size=recipe.batch_size,
-        callbacks=[_schedule(recipe)],
+        anneal=1,
         verbose=verbose,
     )
     after = evaluate(model, test, "test")
@@ -156,12 +155,6 @@ def demo(name: str, out: Path, recipe: Recipe | None = None, verbose: str | int 
 def _say(verbose: str | int, text: str) -> None:
     if verbose:
         print(f"\n{text}")
-
-
-def _schedule(recipe: Recipe) -> keras.callbacks.Callback:
-    return keras.callbacks.LearningRateScheduler(
-        lambda epoch, _: falling(recipe.learning_rate, epoch, recipe.ramp, recipe.finetune)
-    )
 
 
 def _ladder(first: float, last: float, steps: int = 8) -> list[float]:

@@ -1,20 +1,18 @@
 """Result files of experiments: written cell by cell, so that a run goes on where it stopped."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import get_context
-from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
 from keras_l0.errors import invalid_argument
 from keras_l0.files import write_text
 from keras_l0.versions import versions
+from keras_l0.workers import worker_pool
 
 FORMAT = 1
 """Of the result files. A file of another one is refused, and left as it is."""
@@ -110,12 +108,7 @@ def run_cells(
         for cell in missing:
             keep(cell, _timed(run, cell))
         return done
-    workers = min(workers, len(missing))
-    spawn = get_context("spawn")
-    places = spawn.SimpleQueue()
-    for place in range(workers):
-        places.put((place, workers))
-    with ProcessPoolExecutor(workers, spawn, _take_share, (places,)) as pool:
+    with worker_pool(min(workers, len(missing))) as pool:
         futures: dict[Future[Values], Cell] = {
             pool.submit(_timed, run, cell): cell for cell in missing
         }
@@ -145,11 +138,3 @@ def _timed(run: Callable[[Cell], Values], cell: Cell) -> Values:
     began = time.perf_counter()
     result = run(cell)
     return {"result": result, "seconds": time.perf_counter() - began, "versions": versions()}
-
-
-def _take_share(places: "SimpleQueue[tuple[int, int]]") -> None:
-    """Gives a worker its share of the processors, where the system can, before it computes."""
-    place, workers = places.get()
-    if hasattr(os, "sched_setaffinity"):
-        all_of_them = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, all_of_them[place::workers] or all_of_them)

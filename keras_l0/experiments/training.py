@@ -1,6 +1,5 @@
 """How the experiments train, prune and measure a network: one recipe, plain values throughout."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -38,14 +37,14 @@ class Recipe:
         beta: β, ≥ 1.
         scale: of the penalty, as in ``regularize``: NORM.
         overrides: for layers by pattern, α_ℓ2, α_ℓ0 and β of their own: SEP.
-        rate: Adam's learning rate; it stays until the ramp's end, and then falls along a quarter
-            of a cosine to a hundredth.
+        rate: Adam's learning rate.
         batch: examples a step.
         warmup: epochs before the first pruning, as in ``compress``.
         ramp: epochs of pruning, 0 for once.
         finetune: epochs after it.
         power: the ramp's degree.
         regrow: whether weights may grow back during the ramp.
+        anneal: how many times the rate falls while fine tuning, as in ``compress``.
         method: as in ``compress``.
         weight_compression: the goal: prunable weights over those that are left, ≥ 1.
     """
@@ -64,6 +63,7 @@ class Recipe:
     finetune: int = 0
     power: float = 3.0
     regrow: bool = False
+    anneal: int = 1
     method: str = "global"
     weight_compression: float = 1.0
 
@@ -78,28 +78,6 @@ class Recipe:
         if self.l1:
             return keras.regularizers.L1(self.l1)
         return L2L0(self.l2, self.l0, self.beta) if self.l2 or self.l0 else None
-
-    @property
-    def epochs(self) -> int:
-        """All of them."""
-        return self.warmup + self.ramp + self.finetune
-
-    def learning_rate(self, epoch: int) -> float:
-        """Of an epoch, counted from 0.
-
-        Example:
-
-        >>> recipe = Recipe("lenet_300_100", rate=0.01, warmup=1, ramp=1, finetune=2)
-        >>> [round(recipe.learning_rate(epoch), 4) for epoch in range(recipe.epochs)]
-        [0.01, 0.01, 0.005, 0.0001]
-        """
-        return falling(self.rate, epoch, self.warmup + self.ramp, self.finetune)
-
-
-def falling(rate: float, epoch: int, held: int, finetune: int) -> float:
-    """A rate held for so many epochs, then along a quarter of a cosine to a hundredth of it."""
-    way = max(0, epoch - held + 1) / max(finetune, 1)
-    return rate * max(0.01, 0.5 * (1 + math.cos(math.pi * way)))
 
 
 def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int) -> keras.Model:
@@ -141,7 +119,7 @@ def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int)
         regrow=recipe.regrow,
         seed=seed if recipe.method == "random" else None,
         batch_size=recipe.batch,
-        callbacks=[keras.callbacks.LearningRateScheduler(lambda e, _: recipe.learning_rate(e))],
+        anneal=recipe.anneal,
         verbose=0,
     ).model
 

@@ -172,7 +172,9 @@ class IterativePrune(KeepZeros):
                 self.monitor,
                 "Give `fit` validation_data, with validation_freq=1, and `compile` the metric",
             )
-        return self._holds(logs[self.monitor], self._larger_is_better())
+        return self._holds(
+            logs[self.monitor], larger_is_better(self.model, self.monitor, self.mode)
+        )
 
     def _holds(self, value: Any, larger: bool) -> bool:
         # As float32, which metrics are: 285 of 300 are 0.95.
@@ -270,7 +272,7 @@ class IterativePrune(KeepZeros):
                 kept = {
                     "monitor": self.monitor,
                     "value": value,
-                    "larger": self._larger_is_better(),
+                    "larger": larger_is_better(self.model, self.monitor, self.mode),
                 }
                 with replacing(self.path) as temporary:
                     keras.Model.save_weights(self.model, temporary)
@@ -283,22 +285,6 @@ class IterativePrune(KeepZeros):
         for link in chain(self.model.optimizer):
             if isinstance(link, RelevanceDecay):
                 link.reset()
-
-    def _larger_is_better(self) -> bool:
-        if self.mode != "auto":
-            return self.mode == "max"
-        name = self.monitor.removeprefix("val_")
-        if is_loss(name):
-            return False
-        # With several outputs the logs have the output's name before the metric's.
-        mine = [one for one in _metrics(self.model) if f"_{name}".endswith(f"_{one.name}")]
-        nearest = max(mine, key=lambda one: len(one.name), default=None)
-        direction = getattr(nearest, "_direction", None)
-        if direction in ("up", "down"):
-            return bool(direction == "up")
-        raise invalid_argument(
-            "mode", f'"min" or "max", since {self.monitor} does not tell', self.mode
-        )
 
     def _missing(self) -> int:
         return 0
@@ -341,6 +327,26 @@ class IterativePrune(KeepZeros):
 def is_loss(name: str) -> bool:
     """Whether it is the name of a loss in the logs, of the whole or of an output."""
     return name == "loss" or name.endswith("_loss")
+
+
+def larger_is_better(model: keras.Model, monitor: str, mode: str = "auto") -> bool:
+    """Whether a larger value of a metric in the logs is better, by ``mode`` or by the metric.
+
+    Raises:
+        ValueError: if neither tells.
+    """
+    if mode != "auto":
+        return mode == "max"
+    name = monitor.removeprefix("val_")
+    if is_loss(name):
+        return False
+    # With several outputs the logs have the output's name before the metric's.
+    mine = [one for one in _metrics(model) if f"_{name}".endswith(f"_{one.name}")]
+    nearest = max(mine, key=lambda one: len(one.name), default=None)
+    direction = getattr(nearest, "_direction", None)
+    if direction in ("up", "down"):
+        return bool(direction == "up")
+    raise invalid_argument("mode", f'"min" or "max", since {monitor} does not tell', mode)
 
 
 def _metrics(model: keras.Model) -> Iterator[Any]:

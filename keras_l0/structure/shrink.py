@@ -2,13 +2,12 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_l0.models import check_built, check_finite
+from keras_l0.models import check_built, check_finite, compile_like
 from keras_l0.structure.dead import Cut, find_cut
 from keras_l0.structure.graph import Graph, values_of
 from keras_l0.structure.rebuild import Rebuilder
@@ -89,26 +88,8 @@ def rebuilt(cut: Cut, gathered: Mapping[int, NDArray[np.intp]] | None = None) ->
 
 def _compile(old: keras.Model, new: keras.Model) -> None:
     try:
-        # What it was compiled with, as Keras has noted it: functions need no name then.
-        noted = dict(old._compile_config.config)
-        own = {one.__name__: one for one in map(_function, keras.tree.flatten(noted)) if one}
-        with keras.saving.custom_object_scope(own):
-            new.compile(**keras.tree.map_structure(_anew, noted))
-        new.optimizer.build(new.trainable_variables)
+        compile_like(old, new)
     except (AttributeError, TypeError, ValueError) as error:
         warnings.warn(
             f"The model is shrunk, but not compiled: {error} Call compile() on it.", stacklevel=3
         )
-
-
-def _function(given: Any) -> Any:
-    """The function that a loss or metric is made of."""
-    found = getattr(given, "_fn", None) or getattr(given, "fn", None)
-    return found if hasattr(found, "__name__") else None
-
-
-def _anew(given: Any) -> Any:
-    """A loss, metric or optimizer of the same configuration; all else as it is."""
-    if isinstance(given, keras.Loss | keras.Metric | keras.optimizers.Optimizer):
-        return type(given).from_config(given.get_config())
-    return given
