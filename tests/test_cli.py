@@ -71,6 +71,32 @@ def test_compress_leaves_a_model_a_file_and_a_report(
     assert "compression" in capsys.readouterr().out
 
 
+def test_search_finds_settings_that_compress_takes(
+    model_file: Path, data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "found"
+    files = [str(model_file), "--data", str(data_file)]
+    arguments = ["search", *files, "--bound", "val_accuracy=0.1", "--out", str(out)]
+    arguments += ["--trials", "2", "--sep-trials", "1", "--compression", "1.5", "2"]
+    arguments += ["--ramp", "1", "1", "--warmup", "1", "--finetune", "1", "--workers", "2"]
+    assert cli.main(arguments) == 0
+    assert {path.name for path in out.iterdir()} == {
+        *("best.json", "search.json", "search.log", "search.png")
+    }
+    found = json.loads((out / "search.json").read_text())
+    assert {one["study"] for one in found["trials"]} == {"norm", "sep"}
+    assert "not beaten" not in (text := capsys.readouterr().out)
+    assert "accuracy" in text
+    settings = ["--settings", str(out / "best.json")]
+    assert cli.main(["compress", *files, *settings, "--out", str(tmp_path / "small")]) == 0
+    report = json.loads((tmp_path / "small/report.json").read_text())
+    best = json.loads((out / "best.json").read_text())
+    assert report["settings"]["learning_rate"] == best["learning_rate"]
+    assert report["summary"]["compression"] >= best["compression"]
+    arguments = ["compress", *files, *settings, "--ramp", "3", "--out", str(tmp_path / "small")]
+    assert "beside --settings" in fails(arguments, capsys)
+
+
 def test_compress_with_a_bound(model_file: Path, data_file: Path, tmp_path: Path) -> None:
     arguments = ["compress", str(model_file), "--data", str(data_file), "--fraction", "0.5"]
     assert (

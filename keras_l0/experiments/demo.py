@@ -1,77 +1,47 @@
 """The demonstration: a real data set, from training to a sparse file, and one table."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 
-from keras_l0.attach import regularize
 from keras_l0.data import evaluate
 from keras_l0.experiments import datasets
-from keras_l0.experiments.networks import lenet_300_100
+from keras_l0.experiments.training import Recipe, build
 from keras_l0.export.tflite import ExportReport, check_export, export_tflite
 from keras_l0.files import replacing, write_text
-from keras_l0.regularizers import L2L0
 from keras_l0.report.plots import plot_tradeoff, require_matplotlib, save_figure
 from keras_l0.report.summary import Summary
 from keras_l0.report.sweep import Sweep, sweep
 from keras_l0.scheme import compress
 from keras_l0.text import table
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How LeNet-300-100 is trained and pruned on one data set.
-
-    Chosen on a validation split of the training data.
-
-    Args:
-        sparsity: zeros over all weights in the end.
-        train: epochs before pruning, with the penalty on.
-        ramp: epochs of pruning.
-        finetune: epochs after it, the learning rate falling along a cosine.
-        learning_rate: of Adam.
-        batch_size: examples a step.
-        regularizer: the penalty.
-        scale: of the penalty, as in ``regularize``.
-        power: the ramp's degree.
-        regrow: whether weights may grow back during the ramp.
-    """
-
-    sparsity: float
-    train: int
-    ramp: int
-    finetune: int
-    learning_rate: float
-    batch_size: int
-    regularizer: L2L0
-    scale: str | None = None
-    power: float = 3.0
-    regrow: bool = False
-
-
+# Chosen on a validation split of the training data.
 RECIPES = {
     "digits": Recipe(
-        sparsity=0.95,
-        train=30,
+        "lenet_300_100",
+        l2=1e-5,
+        l0=1e-5,
+        rate=2e-3,
+        batch=64,
+        warmup=30,
         ramp=30,
         finetune=30,
-        learning_rate=2e-3,
-        batch_size=64,
-        regularizer=L2L0(l2=1e-5, l0=1e-5, beta=10),
+        weight_compression=20.0,
     ),
     "mnist": Recipe(
-        sparsity=1 - 1 / 90.5,
-        train=10,
+        "lenet_300_100",
+        l2=5e-5,
+        l0=2e-5,
+        scale="layer_size",
+        rate=2e-3,
+        warmup=10,
         ramp=60,
         finetune=40,
-        learning_rate=2e-3,
-        batch_size=100,
-        regularizer=L2L0(l2=5e-5, l0=2e-5, beta=10),
-        scale="layer_size",
         power=6.0,
         regrow=True,
+        weight_compression=90.5,
     ),
 }
 
@@ -100,39 +70,20 @@ def demo(name: str, out: Path, recipe: Recipe | None = None, verbose: str | int 
     data = datasets.preprocess(datasets.load(name))
     train, validation = datasets.split_validation(data, 1 / 12, seed=0)
     test = (data.x_test, data.y_test)
-    model = lenet_300_100(data.x_train.shape[1:], data.classes)
-    model.compile(
-        keras.optimizers.Adam(recipe.learning_rate),
-        "sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
-    regularize(model, recipe.regularizer, scale=recipe.scale)
-    _say(verbose, f"Training on {len(train[0]):,} images of {name} with {recipe.regularizer}")
+    model = build(recipe, data.x_train.shape[1:], data.classes)
+    _say(verbose, f"Training on {len(train[0]):,} images of {name} with {recipe.penalty}")
     model.fit(
         *train,
         validation_data=validation,
-        epochs=recipe.train,
-        batch_size=recipe.batch_size,
+        epochs=recipe.warmup,
+        batch_size=recipe.batch,
         verbose=verbose,
     )
     before = evaluate(model, test, "test")
-    reach = 1 / (1 - recipe.sparsity)
+    reach = recipe.weight_compression
     at_once = sweep(model, validation, compressions=_ladder(1, reach))
-    _say(verbose, f"Pruning to a sparsity of {recipe.sparsity:.4f}, and fine tuning")
-    result = compress(
-        model,
-        train,
-        validation,
-        sparsity=recipe.sparsity,
-        warmup=0,
-        ramp=recipe.ramp,
-        finetune=recipe.finetune,
-        power=recipe.power,
-        regrow=recipe.regrow,
-        batch_size=recipe.batch_size,
-        anneal=1,
-        verbose=verbose,
-    )
+    _say(verbose, f"Pruning to a sparsity of {1 - 1 / reach:.4f}, and fine tuning")
+    result = compress(model, train, validation, **recipe.pruning | {"warmup": 0}, verbose=verbose)
     after = evaluate(model, test, "test")
     # The model is safe before the export has a chance to fail.
     with replacing(out / "model.keras") as temporary:

@@ -79,6 +79,19 @@ class Recipe:
             return keras.regularizers.L1(self.l1)
         return L2L0(self.l2, self.l0, self.beta) if self.l2 or self.l0 else None
 
+    @property
+    def pruning(self) -> dict[str, Any]:
+        """The arguments of ``compress`` for a model that has the penalty."""
+        return {
+            "sparsity": 1 - 1 / self.weight_compression,
+            "regularizer": "auto" if self.penalty or self.overrides else None,
+            "batch_size": self.batch,
+            **{
+                name: getattr(self, name)
+                for name in ("method", "warmup", "ramp", "finetune", "power", "regrow", "anneal")
+            },
+        }
+
 
 def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int) -> keras.Model:
     """A network, trained and pruned by a recipe.
@@ -94,10 +107,23 @@ def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int)
         The network, with zeros in the place of what is pruned.
     """
     keras.utils.set_random_seed(seed)
-    model = NETWORKS[recipe.network](data[0].shape[1:], classes)
+    model = build(recipe, data[0].shape[1:], classes)
     (x, y), (x_val, y_val) = (
         (datasets.fit_to(x, model.input_shape[1:]), y) for x, y in (data, validation)
     )
+    return compress(
+        model,
+        (x, y),
+        (x_val, y_val),
+        **recipe.pruning,
+        seed=seed if recipe.method == "random" else None,
+        verbose=0,
+    ).model
+
+
+def build(recipe: Recipe, shape: tuple[int, ...], classes: int) -> keras.Model:
+    """The recipe's network for examples of a shape, with its penalty on and compiled."""
+    model = NETWORKS[recipe.network](shape, classes)
     model.compile(
         keras.optimizers.Adam(recipe.rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
     )
@@ -105,23 +131,7 @@ def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int)
         pattern: L2L0(**values) for pattern, values in recipe.overrides.items()
     }
     regularize(model, recipe.penalty, scale=recipe.scale, overrides=overrides)
-    return compress(
-        model,
-        (x, y),
-        (x_val, y_val),
-        sparsity=1 - 1 / recipe.weight_compression,
-        regularizer="auto" if recipe.penalty or overrides else None,
-        method=recipe.method,
-        warmup=recipe.warmup,
-        ramp=recipe.ramp,
-        finetune=recipe.finetune,
-        power=recipe.power,
-        regrow=recipe.regrow,
-        seed=seed if recipe.method == "random" else None,
-        batch_size=recipe.batch,
-        anneal=recipe.anneal,
-        verbose=0,
-    ).model
+    return model
 
 
 def measure(model: keras.Model, test: Pair) -> dict[str, float]:
