@@ -35,3 +35,21 @@ TABLE_2 = _errors(
     ("Proposed (SEP)", 1.99, 96.0),
 )
 """LeNet-300-100 on MNIST. L0-ADMM's error is that of the network not pruned."""
+
+TABLE_3 = _errors(
+    ("No Prune", 0.8, 1.0),
+    ("THP", 0.7, 12.0),
+    ("DNS", 0.91, 108.0),
+    ("BC-GHS", 1.0, 156.0),
+    ("SparseVD", 0.75, 280.0),
+    ("CPA", 0.79, 317.0),
+    ("GSM", 0.94, 300.0),
+    ("Autoprune", 0.91, 310.0),
+    ("L0-HC", 1.0, 92.6),
+    ("L0-ARM", 1.3, 196.0),
+    ("L0-ADMM", 0.8, 71.2),
+    ("L0-L2-LC", 0.89, 100.0),
+    ("Proposed (NORM)", 0.99, 200.0),
+    ("Proposed (SEP)", 0.97, 359.0),
+)
+"""LeNet-5-Caffe on MNIST. L0-ADMM's error is that of the network not pruned."""

@@ -1,19 +1,23 @@
 """The paper's experiments, made again: ``keras-l0 reproduce``."""
 
 import os
+from functools import partial
+from pathlib import Path
 
 from keras_l0.errors import invalid_argument, whole_at_least
 from keras_l0.experiments.attraction import FIGURE_1, FIGURE_2, TABLE_1
+from keras_l0.experiments.norms import EXPERIMENT_1
 from keras_l0.experiments.records import Values, run_cells, write
-from keras_l0.experiments.study import Study
+from keras_l0.experiments.study import Study, file_of
 from keras_l0.experiments.tables import TABLE_2
-from keras_l0.files import check_folder, write_text
+from keras_l0.files import check_folder, write_bytes, write_text
 from keras_l0.report.plots import require_matplotlib, save_figure
 
 STUDIES: dict[str, Study] = {
     "figure1": FIGURE_1,
     "figure2": FIGURE_2,
     "table1": TABLE_1,
+    "experiment1": EXPERIMENT_1,
     "table2": TABLE_2,
 }
 
@@ -26,6 +30,8 @@ def reproduce(
     ``OUT/WHAT.json`` has every run with its settings, seed, versions and duration, and what
     follows from them; ``WHAT.md`` the table, ``WHAT.png`` the plot. A quick one's are called
     ``WHAT_quick``. The JSON is written after each run, and a run that it has is not made again.
+    Of the tables 2 and 3, ``OUT/WHAT/`` has a ``.tflite`` file of each pruned network, and
+    ``WHAT_seed0.tflite`` … are those of the most compressed row that reaches the first target.
 
     Args:
         what: a name of ``STUDIES``.
@@ -47,13 +53,25 @@ def reproduce(
     require_matplotlib()
     study, name = STUDIES[what], f"{what}_quick" if quick else what
     path = check_folder(out, "out") / f"{name}.json"
-    cells = run_cells(study.cells(quick), study.run, path, name, workers)
+    files = path.with_suffix("")
+    run = partial(study.run, folder=check_folder(files, "out")) if study.exports else study.run
+    cells = run_cells(study.cells(quick), run, path, name, workers)
     values: Values = {"title": study.title, **study.conclude(cells), "cells": cells}
     write(path, name, values)
+    if values.get("exported"):
+        for cell in cells:
+            _publish(cell, values["exported"], files)
     text = _page(study, values)
     write_text(path.with_suffix(".md"), text + "\n")
     save_figure(study.draw(values), path.with_suffix(".png"))
     return text
+
+
+def _publish(cell: Values, row: str, files: Path) -> None:
+    """Puts the file of a run of this row beside the results."""
+    made = file_of(row, cell["seed"], files)
+    if cell["row"] == row and made.exists():
+        write_bytes(files.with_name(f"{files.name}_seed{cell['seed']}.tflite"), made.read_bytes())
 
 
 def _page(study: Study, values: Values) -> str:

@@ -1,7 +1,9 @@
 """What an experiment of the paper is: its runs, and what becomes of them."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_l0.experiments.records import Cell, Values
@@ -21,6 +23,8 @@ class Study:
         title: what it shows.
         cells: its runs; on few epochs, if it is to be quick.
         run: makes one, a function of a module.
+        exports: whether ``run`` takes a ``folder`` too, for each run's ``.tflite`` file by
+            ``file_of``; ``conclude`` then says as ``exported`` which row's are to be kept.
         conclude: from all cells to what the result file has beside them.
         report: the same as Markdown.
         draw: the plot.
@@ -28,10 +32,22 @@ class Study:
 
     title: str
     cells: Callable[[bool], list[Cell]]
-    run: Callable[[Cell], Values]
+    run: Callable[..., Values]
     conclude: Callable[[Cells], Values]
     report: Callable[[Values], str]
     draw: Callable[[Values], "Axes"]
+    exports: bool = False
+
+
+def file_of(row: str, seed: int, folder: Path) -> Path:
+    """Where the ``.tflite`` file of a run is.
+
+    Example:
+
+    >>> file_of("NORM, 90 x", 3, Path("table2")).name
+    'NORM_90_x_3.tflite'
+    """
+    return folder / f"{re.sub(r'\W+', '_', row)}_{seed}.tflite"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

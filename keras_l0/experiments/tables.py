@@ -4,12 +4,15 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_l0.experiments import datasets, published
 from keras_l0.experiments.records import Cell, Values
-from keras_l0.experiments.study import Cells, Study, markdown_table
+from keras_l0.experiments.study import Cells, Study, file_of, markdown_table
 from keras_l0.experiments.training import Recipe, measure, train
+from keras_l0.export.tflite import export_tflite
 from keras_l0.report.plots import plot_tradeoff
 
 if TYPE_CHECKING:
@@ -27,14 +30,21 @@ class Target:
     error: float
 
 
-def run(cell: Cell) -> Values:
-    """Trains a network by the cell's recipe, and reads the test set once."""
+def run(cell: Cell, folder: Path) -> Values:
+    """Trains a network by the cell's recipe, exports it, and reads the test set once."""
     settings = dict(cell.settings)
     dataset, images = settings.pop("dataset"), settings.pop("images")
     recipe = Recipe(**settings)
     data = datasets.preprocess(datasets.load(dataset))
     x, y = data.x_train[:images], data.y_train[:images]
     model = train(recipe, cell.seed, (x, y), (x[-_LOOKED_AT:], y[-_LOOKED_AT:]), data.classes)
+    if recipe.weight_compression > 1 and find_spec("tensorflow"):  # not on every GPU's machine
+        export_tflite(
+            model,
+            file_of(cell.row, cell.seed, folder),
+            quantize="float16",
+            check_data=datasets.fit_to(x[-_LOOKED_AT:], model.input_shape[1:]),
+        )
     return measure(model, (data.x_test, data.y_test))
 
 
@@ -89,17 +99,23 @@ def rows(cells: Cells) -> list[Values]:
 
 def _conclude(cells: Cells, targets: Sequence[Target], peers: list[Values]) -> Values:
     found = rows(cells)
+    first = [row for row in found if _reaches(row, targets[0])]
+    best = max(first, key=lambda row: row["compression"], default=None)
     return {
         "rows": found,
+        "exported": best and best["name"],
         "published": peers,
         "checks": {
             f"a compression of {target.compression:g} or more at {target.error:g} % or less": any(
-                row["compression"] >= target.compression and row["error_mean"] <= target.error
-                for row in found
+                _reaches(row, target) for row in found
             )
             for target in targets
         },
     }
+
+
+def _reaches(row: Values, target: Target) -> bool:
+    return bool(row["compression"] >= target.compression and row["error_mean"] <= target.error)
 
 
 def _report(values: Values) -> str:
@@ -183,4 +199,5 @@ TABLE_2 = Study(
     ),
     _report,
     _draw,
+    exports=True,
 )

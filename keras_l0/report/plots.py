@@ -96,13 +96,25 @@ def new_axes() -> "Axes":
     Raises:
         ImportError: if matplotlib is missing.
     """
+    return figure_axes(1, 1)[0]
+
+
+def figure_axes(rows: int, columns: int) -> "list[Axes]":
+    """The bare axes of one figure, row by row, in the style of all plots here.
+
+    Raises:
+        ImportError: if matplotlib is missing.
+    """
     require_matplotlib()
     from matplotlib.figure import Figure
 
-    ax = Figure(figsize=(6.4, 4.0), layout="constrained").add_subplot()
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(alpha=0.25, linewidth=0.8)
-    return ax
+    size = (6.4, 4.0) if rows * columns == 1 else (4.2 * columns, 3.4 * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    found = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for ax in found:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(alpha=0.25, linewidth=0.8)
+    return found
 
 
 def save_figure(ax: "Axes", path: str | os.PathLike[str]) -> None:
