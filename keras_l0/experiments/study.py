@@ -47,7 +47,8 @@ def file_of(row: str, seed: int, folder: Path) -> Path:
     >>> file_of("NORM, 90 x", 3, Path("table2")).name
     'NORM_90_x_3.tflite'
     """
-    return folder / f"{re.sub(r'\W+', '_', row)}_{seed}.tflite"
+    name = re.sub(r"\W+", "_", row)
+    return folder / f"{name}_{seed}.tflite"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
