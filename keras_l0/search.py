@@ -1,9 +1,11 @@
 """Search for the penalty's and the ramp's settings: a metric against compression, by Optuna."""
 
 import glob
+import itertools
 import json
 import math
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
@@ -15,7 +17,7 @@ import keras
 from keras_l0.attach import regularize
 from keras_l0.data import check_compiled, evaluate
 from keras_l0.errors import invalid_argument, is_finite, is_whole, whole_at_least
-from keras_l0.models import check_built, compile_like
+from keras_l0.models import check_built, check_finite, compile_like
 from keras_l0.pruning import plan
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.iterative import larger_is_better
@@ -211,7 +213,7 @@ def search(
         scale: as in ``regularize``; not with ``start``.
         warmup: as in ``compress``, as are the following; not with ``start``.
         finetune: epochs after the ramp.
-        regrow: whether weights may grow back in the ramp.
+        regrow: whether weights may grow back in a ramp of two epochs or more.
         anneal: how often the learning rate falls while fine tuning.
         batch_size: for arrays.
         storage: a file, made where it is missing, or the URL of a database, as
@@ -259,14 +261,14 @@ def search(
     _check_reach(model, space)
     larger = larger_is_better(model, _known(model, validation, metric), mode)
     wanted = drawn.description | {"metric": metric, "larger_is_better": larger}
-    study = _study(_storage(storage), name, larger, seed, wanted)
+    study = _study(storage, name, larger, seed, wanted)
 
     def objective(trial: "Trial") -> tuple[float, float]:
         settings = drawn.settings(trial)
         trial.set_user_attr("settings", settings)
         try:
             value, compression = _tried(model, train, validation, settings, metric)
-        except ValueError as error:  # training went to NaN: one trial less, not the night's
+        except _DivergedError as error:
             if verbose:
                 print(f"{name}, trial {trial.number} failed: {error}")
             raise
@@ -275,7 +277,7 @@ def search(
         return value, compression
 
     while _ended(study) < trials:
-        study.optimize(objective, n_trials=1, catch=(ValueError,))
+        study.optimize(objective, n_trials=1, catch=(_DivergedError,))
     return SearchResult(
         metric,
         larger,
@@ -341,7 +343,8 @@ class _Norm:
         }
         penalty = {name: drawn.pop(name) for name in _FACTORS}
         ramp = trial.suggest_int("ramp", *self.space.ramp)
-        return {**self.fixed, **drawn, "ramp": ramp, "regularizer": penalty}
+        regrow = self.fixed["regrow"] and ramp > 1  # there is nothing to grow back in
+        return {**self.fixed, **drawn, "ramp": ramp, "regrow": regrow, "regularizer": penalty}
 
 
 class _Sep:
@@ -366,6 +369,10 @@ class _Sep:
             "scale": None,
             "overrides": overrides,
         }
+
+
+class _DivergedError(Exception):
+    """Training has gone to NaN: one trial less, and not the whole night's."""
 
 
 def _draw(trial: "Trial", name: str, range_: Range) -> float:
@@ -399,7 +406,15 @@ def _tried(
 ) -> tuple[float, float]:
     """The metric and the compression that settings come to."""
     keras.utils.set_random_seed(0)
-    result = compress(_copy(model), train, validation, **read_settings(settings), verbose=0)
+    copy = _copy(model)
+    try:
+        result = compress(copy, train, validation, **read_settings(settings), verbose=0)
+    except ValueError as error:
+        try:
+            check_finite(copy)
+        except ValueError:
+            raise _DivergedError(str(error)) from error
+        raise
     left = summarize(shrink(result.model)).left
     return result.report.after[metric], model.count_params() / max(left, 1)
 
@@ -418,26 +433,46 @@ def _known(model: keras.Model, validation: Any, metric: str) -> str:
     return metric
 
 
-def _storage(place: str | os.PathLike[str]) -> "BaseStorage | str":
+def _storage(place: str | os.PathLike[str]) -> "BaseStorage":
     """What Optuna keeps a study in: a file to which each step is appended, or a database."""
     if "://" in os.fspath(place):
-        return os.fspath(place)
+        return _database(os.fspath(place))
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     path = Path(place)
     if path.is_dir() or not path.parent.is_dir():
         raise invalid_argument("storage", "a file in an existing folder, or a URL", str(place))
+    _check_journal(path)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def _database(url: str) -> "BaseStorage":
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import DBAPIError
+
     try:
-        return JournalStorage(JournalFileBackend(str(path)))
-    except (ValueError, KeyError, TypeError) as error:
-        raise invalid_argument(
-            "storage", "a file of an earlier search, or a new one", str(place), str(error)
-        ) from None
+        return RDBStorage(url)
+    except DBAPIError:  # another process is making the tables at this moment, or it fails again
+        time.sleep(1)
+        return RDBStorage(url)
+
+
+def _check_journal(path: Path) -> None:
+    """Raises a ``ValueError`` if there is a file whose first line is no step of a study."""
+    if not path.exists():
+        return
+    try:
+        with path.open() as lines:
+            known = all("op_code" in json.loads(line) for line in itertools.islice(lines, 1))
+    except (OSError, ValueError, TypeError):
+        known = False
+    if not known:
+        raise invalid_argument("storage", "a file of an earlier search, or a new one", str(path))
 
 
 def _study(
-    storage: "BaseStorage | str", name: str, larger: bool, seed: int, space: Settings
+    place: str | os.PathLike[str], name: str, larger: bool, seed: int, space: Settings
 ) -> "Study":
     """The study of this name, begun or gone on with.
 
@@ -447,23 +482,27 @@ def _study(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a line for each trial is printed here
-    study = optuna.create_study(
-        storage=storage,
-        study_name=name,
-        directions=["maximize" if larger else "minimize", "maximize"],
-        sampler=optuna.samplers.TPESampler(seed=seed),
-        load_if_exists=True,
-    )
+    storage, sampler = _storage(place), optuna.samplers.TPESampler(seed=seed)
+    try:
+        study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+    except KeyError:  # there is none; another process may make it at this moment
+        study = optuna.create_study(
+            study_name=name,
+            storage=storage,
+            directions=["maximize" if larger else "minimize", "maximize"],
+            sampler=sampler,
+            load_if_exists=True,
+        )
     wanted = json.loads(json.dumps(space))
-    if _SPACE not in study.user_attrs and not study.trials:
+    if not study.trials and _SPACE not in study.user_attrs:
         study.set_user_attr(_SPACE, wanted)
-    there = study.user_attrs.get(_SPACE)
+    there = study.user_attrs.get(_SPACE, {})
     if there != wanted:
-        differ = [key for key in wanted if (there or {}).get(key) != wanted[key]]
+        differ = [key for key in wanted if there.get(key) != wanted[key]]
         raise invalid_argument(
             "storage",
             f"one whose study {name!r} searches the same space",
-            ", ".join(f"{key} {(there or {}).get(key)}" for key in differ),
+            ", ".join(f"{key} {there.get(key)}" for key in differ),
             "Name another study or another storage: this one is left as it is",
         )
     return study

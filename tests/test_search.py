@@ -91,9 +91,12 @@ def test_sep_gives_each_layer_its_own_penalty_around_the_start(tmp_path: Path) -
     sep = found(tmp_path / "s.log", 2, start=start, name="sep")
     for one in sep.trials:
         overrides = read_settings(one.settings)["overrides"]
-        assert sorted(overrides) == ["hidden/kernel", "out/kernel"]
+        assert sorted(overrides) == ["net/hidden/kernel", "net/out/kernel"]
         # The last layer's 48 weights are 48/128 of the largest one's.
-        for path, norm in (("hidden/kernel", 1e-4), ("out/kernel", 1e-4 * (48 / 128) ** 0.5)):
+        for path, norm in (
+            ("net/hidden/kernel", 1e-4),
+            ("net/out/kernel", 1e-4 * (48 / 128) ** 0.5),
+        ):
             assert norm / 4 <= overrides[path].l0 <= norm * 4
         assert one.settings["learning_rate"] == 1e-3
     assert "layer by layer" in str(sep)
