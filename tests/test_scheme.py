@@ -82,6 +82,52 @@ def test_the_target_is_reached_and_the_history_has_every_epoch(arguments: dict[s
     assert str(result.report)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param({"compression": 8}, id="compression"),
+        pytest.param({"compression": 8, "ramp": 0}, id="once"),
+        pytest.param({"compression": 8, "finetune": 0}, id="not tuned"),
+        pytest.param({"compression": 8, "finetune_penalty": False}, id="penalty off"),
+        pytest.param({"bound": {"val_accuracy": 0.0}, "fraction": 0.8, "ramp": 5}, id="bound"),
+    ],
+)
+def test_what_is_dead_goes_before_fine_tuning(arguments: dict[str, Any]) -> None:
+    given, options = net(), {**SHORT, **arguments}
+    result = compress(given, (X, Y), (X, Y), shrink=True, **options)
+    assert result.model.count_params() < given.count_params() == PARAMETERS
+    summary = result.report.summary
+    assert sum(zeros(given).values()) == summary.zeros
+    assert sum(np.count_nonzero(w) for w in result.model.get_weights()[::2]) <= (
+        summary.prunable - summary.zeros
+    )
+    epochs = sum(options[name] for name in ("warmup", "ramp", "finetune"))
+    assert result.history.epoch == list(range(epochs))
+    found = result.model.evaluate(X, Y, verbose=0, return_dict=True)
+    assert result.report.after == pytest.approx(found)
+    penalised = [layer.kernel.regularizer is not None for layer in result.model.layers]
+    off = not options.get("finetune_penalty", True) and options["finetune"]
+    assert penalised == [not off] * 2
+
+
+def test_a_model_that_cannot_be_shrunk_is_told_before_training() -> None:
+    class Own(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = layers.Dense(3, "softmax")
+
+        def call(self, x: Any) -> Any:
+            return self.dense(x)
+
+    model = Own()
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model(X)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="Sequential or Functional"):
+        compress(model, (X, Y), (X, Y), compression=2, shrink=True, **SHORT)
+    assert all(map(np.array_equal, before, model.get_weights()))
+
+
 @pytest.mark.parametrize("finetune", [0, 3])
 def test_with_a_bound_it_is_as_sparse_as_the_metric_allows(finetune: int) -> None:
     model = net()

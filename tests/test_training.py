@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_l0 import L2L0, prune, summarize
+from keras_l0 import shrink, summarize
 from keras_l0.experiments import datasets
-from keras_l0.experiments.training import NETWORKS, Recipe, measure, train
+from keras_l0.experiments.training import Recipe, measure, train
 
 RECIPE = Recipe(
     "lenet_300_100",
@@ -39,14 +39,16 @@ def penalties(model: keras.Model) -> list[dict[str, float] | None]:
 
 
 def test_a_network_has_the_compression_that_its_recipe_asks_for(data: tuple[Any, Any]) -> None:
-    found = summarize(train(RECIPE, 0, data, data, 10))
+    found = summarize(train(RECIPE, 0, data, data, 10).model)
     assert found.zeros == round(0.9 * found.prunable)
 
 
 def test_a_seed_gives_the_same_network_again_and_another_one_another(
     data: tuple[Any, Any],
 ) -> None:
-    one, same, other = (train(RECIPE, seed, data, data, 10).get_weights() for seed in (0, 0, 1))
+    one, same, other = (
+        train(RECIPE, seed, data, data, 10).model.get_weights() for seed in (0, 0, 1)
+    )
     assert all(map(np.array_equal, one, same))
     assert not all(map(np.array_equal, one, other))
 
@@ -70,26 +72,27 @@ def test_the_penalty_is_the_recipes(
     changes: dict[str, Any], wanted: list[Any], data: tuple[Any, Any]
 ) -> None:
     recipe = replace(RECIPE, **changes, warmup=1, ramp=0, finetune=0)
-    assert penalties(train(recipe, 0, data, data, 10)) == wanted
+    assert penalties(train(recipe, 0, data, data, 10).model) == wanted
 
 
 def test_norm_scales_the_penalty_by_layer(data: tuple[Any, Any]) -> None:
     recipe = replace(RECIPE, scale="layer_size_l0", warmup=1, ramp=0, finetune=0)
-    found = [penalty and penalty["l0"] for penalty in penalties(train(recipe, 0, data, data, 10))]
+    model = train(recipe, 0, data, data, 10).model
+    found = [penalty and penalty["l0"] for penalty in penalties(model)]
     sizes = np.array([64 * 300, 300 * 100, 100 * 10])
     np.testing.assert_allclose(found, 1e-5 * np.sqrt(sizes / sizes.max()), rtol=1e-6)
 
 
 def test_what_is_dead_does_not_count_as_left(data: tuple[Any, Any]) -> None:
-    model = NETWORKS["lenet_300_100"]((8, 8), 10)
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    prune(model, method="neuron", fraction=0.5)
-    found = measure(model, data)
-    left = 64 * 150 + 150 + 150 * 50 + 50 + 50 * 10 + 10
-    assert found["compression"] == pytest.approx(model.count_params() / left)
-    # What reads a dead neuron is not zero, though shrink takes it out.
-    assert found["weight_compression"] == pytest.approx(
-        (64 * 300 + 300 * 100 + 1000) / (64 * 150 + 300 * 50 + 1000)
-    )
-    assert 0 <= found["error"] <= 100
-    assert isinstance(RECIPE.penalty, L2L0)
+    recipe = replace(RECIPE, weight_compression=100.0, finetune=2)
+    results = [train(replace(recipe, shrink=early), 0, data, data, 10) for early in (False, True)]
+    whole, small = (one.model for one in results)
+    assert small.count_params() < whole.count_params()
+    found = [measure(one, data) for one in results]
+    dense, left = whole.count_params(), summarize(shrink(whole)).left
+    assert left < summarize(whole).left
+    assert found[0]["compression"] == pytest.approx(dense / left)
+    assert found[1]["compression"] == found[0]["compression"]
+    for one in found:
+        assert one["weight_compression"] == pytest.approx(100, rel=0.01)
+        assert 0 <= one["error"] <= 100

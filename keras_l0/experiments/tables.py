@@ -37,15 +37,15 @@ def run(cell: Cell, folder: Path) -> Values:
     recipe = Recipe(**settings)
     data = datasets.preprocess(datasets.load(dataset))
     x, y = data.x_train[:images], data.y_train[:images]
-    model = train(recipe, cell.seed, (x, y), (x[-_LOOKED_AT:], y[-_LOOKED_AT:]), data.classes)
+    result = train(recipe, cell.seed, (x, y), (x[-_LOOKED_AT:], y[-_LOOKED_AT:]), data.classes)
     if recipe.weight_compression > 1 and find_spec("tensorflow"):  # not on every GPU's machine
         export_tflite(
-            model,
+            result.model,
             file_of(cell.row, cell.seed, folder),
             quantize="float16",
-            check_data=datasets.fit_to(x[-_LOOKED_AT:], model.input_shape[1:]),
+            check_data=datasets.fit_to(x[-_LOOKED_AT:], result.model.input_shape[1:]),
         )
-    return measure(model, (data.x_test, data.y_test))
+    return measure(result, (data.x_test, data.y_test))
 
 
 def _cells(recipes: dict[str, Recipe], seeds: Sequence[int], quick: bool) -> list[Cell]:

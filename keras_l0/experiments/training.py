@@ -12,6 +12,7 @@ from keras_l0.data import evaluate
 from keras_l0.experiments import convolutional, datasets, networks
 from keras_l0.regularizers import L2L0
 from keras_l0.report.summary import summarize
+from keras_l0.result import Result
 from keras_l0.scheme import compress
 from keras_l0.structure.shrink import shrink
 
@@ -23,6 +24,8 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
 }
 
 Pair = tuple[Any, Any]
+
+_PRUNING = "method warmup ramp finetune power regrow anneal shrink".split()
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Recipe:
         power: the ramp's degree.
         regrow: whether weights may grow back during the ramp.
         anneal: how many times the rate falls while fine tuning, as in ``compress``.
+        shrink: whether all that is dead is taken out before fine tuning.
         method: as in ``compress``.
         weight_compression: the goal: prunable weights over those that are left, ≥ 1.
     """
@@ -64,6 +68,7 @@ class Recipe:
     power: float = 3.0
     regrow: bool = False
     anneal: int = 1
+    shrink: bool = False
     method: str = "global"
     weight_compression: float = 1.0
 
@@ -86,14 +91,11 @@ class Recipe:
             "sparsity": 1 - 1 / self.weight_compression,
             "regularizer": "auto" if self.penalty or self.overrides else None,
             "batch_size": self.batch,
-            **{
-                name: getattr(self, name)
-                for name in ("method", "warmup", "ramp", "finetune", "power", "regrow", "anneal")
-            },
+            **{name: getattr(self, name) for name in _PRUNING},
         }
 
 
-def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int) -> keras.Model:
+def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int) -> Result:
     """A network, trained and pruned by a recipe.
 
     Args:
@@ -104,7 +106,7 @@ def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int)
         classes: the number of classes.
 
     Returns:
-        The network, with zeros in the place of what is pruned.
+        The network, and how it came about.
     """
     keras.utils.set_random_seed(seed)
     model = build(recipe, data[0].shape[1:], classes)
@@ -118,7 +120,7 @@ def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int)
         **recipe.pruning,
         seed=seed if recipe.method == "random" else None,
         verbose=0,
-    ).model
+    )
 
 
 def build(recipe: Recipe, shape: tuple[int, ...], classes: int) -> keras.Model:
@@ -134,16 +136,17 @@ def build(recipe: Recipe, shape: tuple[int, ...], classes: int) -> keras.Model:
     return model
 
 
-def measure(model: keras.Model, test: Pair) -> dict[str, float]:
+def measure(result: Result, test: Pair) -> dict[str, float]:
     """What a network has come to: its error in percent, and its compression.
 
-    ``compression`` is all parameters over those that are left after ``shrink`` and are not zero;
-    ``weight_compression`` prunable weights over those not zero.
+    ``compression`` is all parameters of the dense network over those that are left after
+    ``shrink`` and are not zero; ``weight_compression`` prunable weights over those not zero.
     """
-    x, y = test
+    model, (x, y) = result.model, test
     accuracy = evaluate(model, (datasets.fit_to(x, model.input_shape[1:]), y), "test")["accuracy"]
+    dense = result.report.summary
     return {
         "error": 100 * (1 - accuracy),
-        "compression": model.count_params() / summarize(shrink(model)).left,
-        "weight_compression": summarize(model).weight_compression,
+        "compression": dense.parameters / summarize(shrink(model)).left,
+        "weight_compression": dense.prunable / (dense.prunable - dense.zeros),
     }
