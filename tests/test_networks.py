@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_l0.experiments.convolutional import mobile_stack, resnet_20, vgg_16
+from keras_l0.experiments.convolutional import mobile_stack, resnet_20, resnet_50, vgg_16
 from keras_l0.experiments.networks import (
     attention_classifier,
     lenet_5_caffe,
@@ -217,3 +217,13 @@ def test_vgg_16_has_about_fifteen_million_parameters() -> None:
         vgg_16(width=0)
     with pytest.raises(ValueError, match="argument `input_shape`"):
         vgg_16((28, 28, 1))
+
+
+def test_resnet_50_has_its_parameters_and_starts_he_normal() -> None:
+    penalty = keras.regularizers.L2(1e-4)
+    model = resnet_50((8, 8, 3), 100, penalty, upsampling=4)
+    assert model.count_params() == 24_138_980
+    assert model.output_shape == (None, 100)
+    (kernel,) = (layer.kernel for layer in model.layers if layer.name == "conv2_block1_2_conv")
+    assert float(keras.ops.std(kernel)) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
+    assert kernel.regularizer is penalty

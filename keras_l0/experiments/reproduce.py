@@ -6,6 +6,7 @@ from pathlib import Path
 
 from keras_l0.errors import invalid_argument, whole_at_least
 from keras_l0.experiments.attraction import FIGURE_1, FIGURE_2, TABLE_1
+from keras_l0.experiments.curves import FIGURE_7, FIGURE_8, FIGURE_9, TABLE_4
 from keras_l0.experiments.norms import EXPERIMENT_1
 from keras_l0.experiments.records import Values, run_cells, write
 from keras_l0.experiments.study import Study, file_of
@@ -19,6 +20,12 @@ STUDIES: dict[str, Study] = {
     "table1": TABLE_1,
     "experiment1": EXPERIMENT_1,
     "table2": TABLE_2,
+    "table4": TABLE_4,
+    "table5": FIGURE_7,
+    "table6": FIGURE_8,
+    "figure7": FIGURE_7,
+    "figure8": FIGURE_8,
+    "figure9": FIGURE_9,
 }
 
 
@@ -54,7 +61,7 @@ def reproduce(
     study, name = STUDIES[what], f"{what}_quick" if quick else what
     path = check_folder(out, "out") / f"{name}.json"
     files = path.with_suffix("")
-    run = partial(study.run, folder=check_folder(files, "out")) if study.exports else study.run
+    run = partial(study.run, folder=check_folder(files, "out")) if study.folder else study.run
     cells = run_cells(study.cells(quick), run, path, name, workers)
     values: Values = {"title": study.title, **study.conclude(cells), "cells": cells}
     write(path, name, values)

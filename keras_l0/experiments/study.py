@@ -23,8 +23,9 @@ class Study:
         title: what it shows.
         cells: its runs; on few epochs, if it is to be quick.
         run: makes one, a function of a module.
-        exports: whether ``run`` takes a ``folder`` too, for each run's ``.tflite`` file by
-            ``file_of``; ``conclude`` then says as ``exported`` which row's are to be kept.
+        folder: whether ``run`` takes a ``folder`` too, for what it keeps on the way and each run's
+            ``.tflite`` file by ``file_of``, of which ``conclude`` says as ``exported`` which row's
+            are to be published.
         conclude: from all cells to what the result file has beside them.
         report: the same as Markdown.
         draw: the plot.
@@ -36,7 +37,7 @@ class Study:
     conclude: Callable[[Cells], Values]
     report: Callable[[Values], str]
     draw: Callable[[Values], "Axes"]
-    exports: bool = False
+    folder: bool = False
 
 
 def file_of(row: str, seed: int, folder: Path) -> Path:

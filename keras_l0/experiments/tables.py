@@ -199,5 +199,5 @@ TABLE_2 = Study(
     ),
     _report,
     _draw,
-    exports=True,
+    folder=True,
 )

@@ -21,6 +21,7 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "lenet_5_caffe": networks.lenet_5_caffe,
     "vgg_16": convolutional.vgg_16,
     "resnet_20": convolutional.resnet_20,
+    "resnet_50": convolutional.resnet_50,
 }
 
 Pair = tuple[Any, Any]
@@ -50,6 +51,7 @@ class Recipe:
         anneal: how many times the rate falls while fine tuning, as in ``compress``.
         shrink: whether all that is dead is taken out before fine tuning.
         method: as in ``compress``.
+        augmentation: of the images, a name of ``AUGMENTATIONS``.
         weight_compression: the goal: prunable weights over those that are left, ≥ 1.
     """
 
@@ -70,6 +72,7 @@ class Recipe:
     anneal: int = 1
     shrink: bool = False
     method: str = "global"
+    augmentation: str = "none"
     weight_compression: float = 1.0
 
     @property
