@@ -9,9 +9,7 @@ On two cores, some hours::
 
     KERAS_BACKEND=tensorflow python benchmarks/neurons.py small_vgg resnet_20
 
-The paper's Table 7, on a GPU::
-
-    KERAS_BACKEND=jax python benchmarks/neurons.py vgg_16
+The paper's Table 7 itself is ``keras-l0 reproduce table7``.
 """
 
 import argparse
@@ -28,6 +26,7 @@ from records import conclude, earlier, keep
 
 from keras_l0 import L2L0, GlobalPrune, NeuronPrune, regularize, shrink, summarize
 from keras_l0.experiments import convolutional, datasets
+from keras_l0.experiments.augmentation import Augmented
 from keras_l0.text import table
 from keras_l0.versions import versions
 
@@ -50,43 +49,13 @@ class Run:
 RUNS = {
     "small_vgg": Run(lambda: convolutional.vgg_16(width=0.25), 12, 4, 10_000, 3),
     "resnet_20": Run(convolutional.resnet_20, 6, 2, 8_000, 3),
-    "vgg_16": Run(convolutional.vgg_16, 160, 40, 45_000, 3),
 }
-
-
-class Augmented(keras.utils.PyDataset):
-    """Images flipped at random, and moved by up to four pixels."""
-
-    def __init__(self, x: np.ndarray, y: np.ndarray, seed: int, batch: int = 128) -> None:
-        super().__init__()
-        self.x, self.y, self.batch = x, y, batch
-        self.rng = np.random.default_rng(seed)
-        self.on_epoch_end()
-
-    def __len__(self) -> int:
-        return len(self.x) // self.batch
-
-    def on_epoch_end(self) -> None:
-        """Another order for the next epoch."""
-        self.order = self.rng.permutation(len(self.x))
-
-    def __getitem__(self, place: int) -> tuple[np.ndarray, np.ndarray]:
-        chosen = self.order[place * self.batch : (place + 1) * self.batch]
-        x = np.pad(self.x[chosen], ((0, 0), (4, 4), (4, 4), (0, 0)))
-        down, right = self.rng.integers(0, 9, 2)
-        x = x[:, down : down + 32, right : right + 32]
-        flipped = self.rng.random(len(x)) < 0.5
-        x[flipped] = x[flipped, :, ::-1]
-        return x, self.y[chosen]
 
 
 def data(images: int) -> tuple[np.ndarray, ...]:
     """CIFAR-10 with each channel standardized: so many training images, and all test images."""
-    found = datasets.load("cifar10")
-    x, test = (a.astype(np.float32) / 255 for a in (found.x_train, found.x_test))
-    mean, deviation = x.mean((0, 1, 2)), x.std((0, 1, 2))
-    x, test = (x - mean) / deviation, (test - mean) / deviation
-    return x[:images], found.y_train[:images].ravel(), test, found.y_test.ravel()
+    found = datasets.standardize(datasets.preprocess(datasets.load("cifar10")))
+    return found.x_train[:images], found.y_train[:images], found.x_test, found.y_test
 
 
 def cell(name: str, penalty: str, seed: int) -> dict[str, Any]:
@@ -100,7 +69,7 @@ def cell(name: str, penalty: str, seed: int) -> dict[str, Any]:
     rows = []
 
     def train(epochs: int, rate: float, callbacks: list[Any]) -> None:
-        batches = Augmented(x, y, seed)
+        batches = Augmented(x, y, 128, "shifted", seed)
         steps = epochs * len(batches)
         schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
         model.compile(

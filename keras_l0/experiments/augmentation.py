@@ -43,7 +43,7 @@ class Augmented(keras.utils.PyDataset):
     """Examples in batches, in another order in each epoch, their images changed at random.
 
     Args:
-        x: float images in [0, 1], channels last.
+        x: float images, channels last.
         y: labels.
         batch: examples a batch; the last one has what is left.
         augmentation: a name of ``AUGMENTATIONS``.

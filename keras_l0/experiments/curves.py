@@ -41,7 +41,7 @@ def run(cell: Cell, folder: Path) -> Values:
     settings = dict(cell.settings)
     extra = {name: settings.pop(name) for name in ("dataset", "images", "tested", "ratios")}
     recipe = Recipe(**settings)
-    data = datasets.preprocess(datasets.load(extra["dataset"]))
+    data = datasets.standardize(datasets.preprocess(datasets.load(extra["dataset"])))
     keras.utils.set_random_seed(cell.seed)
     model = build(recipe, data.x_train.shape[1:], data.classes)
     x, y = data.x_train[: extra["images"]], data.y_train[: extra["images"]]
@@ -52,15 +52,17 @@ def run(cell: Cell, folder: Path) -> Values:
     batches = Augmented(
         datasets.fit_to(x, model.input_shape[1:]), y, recipe.batch, recipe.augmentation, cell.seed
     )
-    _trained(model, recipe, batches, folder / f"{cell.row} {cell.seed}.weights.h5")
+    train_once(model, recipe, batches, folder / f"{cell.row} {cell.seed}.weights.h5")
     dense = evaluate(model, test, "test")["accuracy"]
     curves = {"without FT": _points(model, extra["ratios"], test)}
     if recipe.finetune:
-        curves["with FT"] = _points(model, extra["ratios"], test, partial(_tune, recipe, batches))
+        curves["with FT"] = _points(
+            model, extra["ratios"], test, partial(tune, recipe=recipe, batches=batches)
+        )
     return {"error": 100 * (1 - dense), "curves": curves}
 
 
-def _trained(model: keras.Model, recipe: Recipe, batches: Augmented, path: Path) -> None:
+def train_once(model: keras.Model, recipe: Recipe, batches: Augmented, path: Path) -> None:
     """Trains the model, or gives it the weights that an earlier run has trained."""
     if path.exists():
         model.load_weights(path)
@@ -81,7 +83,8 @@ def _trained(model: keras.Model, recipe: Recipe, batches: Augmented, path: Path)
         model.save_weights(temporary)
 
 
-def _tune(recipe: Recipe, batches: Augmented, model: keras.Model) -> None:
+def tune(model: keras.Model, recipe: Recipe, batches: Augmented) -> None:
+    """Trains what is left, the rate falling, its zeros held."""
     compile_like(model, model)  # each point with an optimizer that remembers no other
     model.fit(
         batches,
@@ -100,14 +103,14 @@ def _points(
     model: keras.Model,
     ratios: Sequence[float],
     test: tuple[Any, Any],
-    tune: Callable[[keras.Model], None] | None = None,
+    tuned: Callable[[keras.Model], None] | None = None,
 ) -> list[dict[str, float]]:
     """The error in percent and the compressions at each ratio of weights."""
     before, found = model.get_weights(), []
     for ratio in ratios:
         prune(model, sparsity=1 - 1 / ratio)
-        if tune is not None:
-            tune(model)
+        if tuned is not None:
+            tuned(model)
         found.append(
             {
                 "error": 100 * (1 - evaluate(model, test, "test")["accuracy"]),

@@ -9,6 +9,7 @@ from keras_l0.experiments.attraction import FIGURE_1, FIGURE_2, TABLE_1
 from keras_l0.experiments.curves import FIGURE_7, FIGURE_8, FIGURE_9, TABLE_4
 from keras_l0.experiments.norms import EXPERIMENT_1
 from keras_l0.experiments.records import Values, run_cells, write
+from keras_l0.experiments.structural import TABLE_7
 from keras_l0.experiments.study import Study, file_of
 from keras_l0.experiments.tables import TABLE_2
 from keras_l0.files import check_folder, write_bytes, write_text
@@ -23,6 +24,7 @@ STUDIES: dict[str, Study] = {
     "table4": TABLE_4,
     "table5": FIGURE_7,
     "table6": FIGURE_8,
+    "table7": TABLE_7,
     "figure7": FIGURE_7,
     "figure8": FIGURE_8,
     "figure9": FIGURE_9,

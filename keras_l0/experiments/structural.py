@@ -1,0 +1,161 @@
+"""The paper's Table 7: neurons of VGG-16 pruned (NP), and weights of the rest too (NP+GP)."""
+
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import keras
+
+from keras_l0.data import evaluate
+from keras_l0.experiments import datasets, published
+from keras_l0.experiments.augmentation import Augmented
+from keras_l0.experiments.curves import train_once, tune
+from keras_l0.experiments.records import Cell, Values
+from keras_l0.experiments.study import Cells, Study, markdown_table
+from keras_l0.experiments.training import Recipe, build
+from keras_l0.pruning.once import prune
+from keras_l0.report.plots import plot_tradeoff
+from keras_l0.report.summary import summarize
+from keras_l0.structure.shrink import shrink
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# A share of the multiply-adds that goes with neurons, and the compression that weights go to then.
+_GOALS = ((0.2775, 9.21), (0.427, 18.38))
+_RECIPE = Recipe(
+    "vgg_16",
+    l2=1e-4,
+    l0=2.5e-7,
+    scale="layer_size",
+    rate=1e-3,
+    batch=128,
+    warmup=150,
+    finetune=40,
+    augmentation="shifted",
+)
+
+
+def cells(quick: bool) -> list[Cell]:
+    """One for each seed."""
+    settings = _RECIPE.settings | {"images": None, "tested": None}
+    if quick:
+        settings |= {"warmup": 1, "finetune": 1, "batch": 64, "images": 128, "tested": 128}
+    return [Cell("VGG-16", seed, settings) for seed in range(1 if quick else 3)]
+
+
+def run(cell: Cell, folder: Path) -> Values:
+    """Trains, prunes neurons, shrinks and tunes, then weights of what is left, and tunes again."""
+    settings = dict(cell.settings)
+    images, tested = settings.pop("images"), settings.pop("tested")
+    recipe = Recipe(**settings)
+    data = datasets.standardize(datasets.preprocess(datasets.load("cifar10")))
+    test = data.x_test[:tested], data.y_test[:tested]
+    batches = Augmented(
+        data.x_train[:images],
+        data.y_train[:images],
+        recipe.batch,
+        recipe.augmentation,
+        cell.seed,
+    )
+    keras.utils.set_random_seed(cell.seed)
+    model = build(recipe, data.x_train.shape[1:], data.classes)
+    train_once(model, recipe, batches, folder / f"{cell.row} {cell.seed}.weights.h5")
+    flops = summarize(model).flops
+    assert flops, "the network's input size is fixed"
+    before, points = model.get_weights(), {}
+    for share, compression in _GOALS:
+        prune(model, method="neuron", flops=share)
+        small = shrink(model)
+        model.set_weights(before)
+        fewer = summarize(small).flops
+        assert fewer, "as before"
+        for name in ("NP", "NP+GP"):
+            if name == "NP+GP":
+                left = model.count_params() / compression
+                prune(small, compression=max(1.0, small.count_params() / left))
+            tune(small, recipe, batches)
+            points[f"{name}, {share:.2%} of multiply-adds"] = {
+                "error": _error(small, test),
+                "flops_reduction": 100 * (1 - fewer / flops),
+                "compression": model.count_params() / summarize(shrink(small)).left,
+            }
+    return {"error": _error(model, test), "points": points}
+
+
+def _error(model: keras.Model, test: tuple[object, object]) -> float:
+    return 100 * (1 - evaluate(model, test, "test")["accuracy"])
+
+
+def conclude(done: Cells) -> Values:
+    """The rows' means over seeds."""
+    results = [one["result"] for one in done]
+    rows = []
+    for name in ("dense", *results[0]["points"]):
+        mine = [one if name == "dense" else one["points"][name] for one in results]
+        errors = [one["error"] for one in mine]
+        rows.append(
+            {
+                "name": name,
+                "seeds": [one["seed"] for one in done],
+                "error_mean": statistics.mean(errors),
+                "error_std": statistics.stdev(errors) if len(errors) > 1 else 0.0,
+                "increase": statistics.mean(errors) - statistics.mean(o["error"] for o in results),
+                "flops_reduction": statistics.mean(one.get("flops_reduction", 0.0) for one in mine),
+                "compression": statistics.mean(one.get("compression", 1.0) for one in mine),
+            }
+        )
+    return {
+        "rows": rows,
+        "published": published.TABLE_7,
+        "checks": {
+            f"{peer['name']}: {peer['flops_reduction']} % fewer multiply-adds and "
+            f"{peer['compression']} times at {peer['increase']} % more error or less": any(
+                row["increase"] <= peer["increase"]
+                and row["flops_reduction"] >= peer["flops_reduction"]
+                and row["compression"] >= peer["compression"]
+                for row in rows
+            )
+            for peer in published.TABLE_7
+            if peer["name"].startswith("Proposed")
+        },
+    }
+
+
+def report(values: Values) -> str:
+    """The rows beside the published ones."""
+    lines = [
+        [
+            row["name"] if "seeds" in row else f"{row['name']}, published",
+            f"{row['error_mean']:.2f} ± {row['error_std']:.2f}" if "seeds" in row else "",
+            f"{row['increase']:+.2f}",
+            f"{row['flops_reduction']:.1f}",
+            f"{row['compression']:.2f}",
+        ]
+        for row in (*values["rows"], *values["published"])
+    ]
+    header = ["row", "test error %", "increase", "fewer multiply-adds %", "compression"]
+    return markdown_table(header, lines)
+
+
+def draw(values: Values) -> "Axes":
+    """By how much the error grows, against compression."""
+    ax = None
+    for label, rows in (("here", values["rows"][1:]), ("published", values["published"])):
+        points = [(row["compression"], row["increase"]) for row in rows]
+        ax = plot_tradeoff(points, metric="increase of the test error, %", label=label, ax=ax)
+    assert ax is not None, "there are two"
+    for line in ax.lines:
+        line.set_linestyle("none")
+    return ax
+
+
+TABLE_7 = Study(
+    "Table 7: neurons of VGG-16 on CIFAR-10, and weights of the rest",
+    cells,
+    run,
+    conclude,
+    report,
+    draw,
+    folder=True,
+)
