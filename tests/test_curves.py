@@ -116,7 +116,7 @@ def test_quick_runs_have_all_lines_and_few_images(study: Any) -> None:
     full, quick = study.cells(False), study.cells(True)
     assert {one.row for one in full} == {one.row for one in quick}
     assert {one.seed for one in full} == {0, 1, 2}
-    assert all(one.settings["images"] == 256 for one in quick)
+    assert all(one.settings["images"] == 64 for one in quick)
 
 
 def test_the_report_and_the_plot_have_all_lines() -> None:

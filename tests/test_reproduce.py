@@ -60,3 +60,22 @@ def test_a_result_of_another_version_is_not_overwritten(
     assert "in format 1" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["figure1.json"]
     assert (tmp_path / "figure1.json").read_text() == '{"format": 0}'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["table4", "table7", "figure7", "figure8", "figure9"])
+def test_what_needs_a_gpu_is_quick_on_few_images(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    for name, classes in (("cifar10", 10), ("cifar100", 100)):
+        images = rng.integers(0, 256, (200, 32, 32, 3), np.uint8)
+        labels = np.arange(200) % classes
+        arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    monkeypatch.setenv("KERAS_L0_DATA", str(tmp_path))
+    reproduce(what, tmp_path / "out", quick=True)
+    written = json.loads((tmp_path / f"out/{what}_quick.json").read_text())
+    assert len(written["rows"]) > 3
+    assert written["checks"]
+    assert (tmp_path / f"out/{what}_quick.png").exists()

@@ -174,9 +174,9 @@ def _cells(
 ) -> list[Cell]:
     size: Values = {"images": None, "tested": None}
     if quick:
-        seeds, ratios, size = seeds[:1], ratios[::3], {"images": 256, "tested": 256}
+        seeds, ratios, size = seeds[:1], ratios[::3], {"images": 64, "tested": 64}
         lines = {
-            name: replace(recipe, warmup=1, finetune=min(recipe.finetune, 1), batch=64)
+            name: replace(recipe, warmup=1, finetune=min(recipe.finetune, 1), batch=32)
             for name, recipe in lines.items()
         }
     return [
