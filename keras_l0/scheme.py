@@ -44,7 +44,7 @@ def compress(
     warmup: int = 10,
     ramp: int = 20,
     finetune: int = 10,
-    finetune_penalty: bool = True,
+    finetune_penalty: bool | Regularizer = True,
     power: float = 3.0,
     regrow: bool = False,
     learning_rate: float | None = None,
@@ -102,8 +102,8 @@ def compress(
         warmup: epochs of training before the first pruning, ≥ 0.
         ramp: epochs over which the sparsity grows; 0 prunes once.
         finetune: epochs after the last pruning, ≥ 0.
-        finetune_penalty: whether the penalty stays on while fine tuning. If not, it is taken
-            off the model for good.
+        finetune_penalty: whether the penalty stays on while fine tuning, or the one that takes its
+            place, under the same ``scale``. If not, it is taken off the model for good.
         power: the ramp's degree.
         regrow: whether weights may grow back until the ramp's last tenth.
         learning_rate: of the optimizer, a float > 0; ``None`` for the one it has.
@@ -155,6 +155,8 @@ def compress(
     for name, value in (("warmup", warmup), ("ramp", ramp), ("finetune", finetune)):
         if not is_whole(value) or value < 0:
             raise invalid_argument(name, "a number of epochs, an integer >= 0", value)
+    if not isinstance(finetune_penalty, bool | Regularizer):
+        raise invalid_argument("finetune_penalty", "True, False or a Regularizer", finetune_penalty)
     way = choose_way(
         scheme=scheme,
         compression=compression,
@@ -203,7 +205,9 @@ def compress(
 
     last = warmup + ramp + finetune
     callbacks = [*annealing.callbacks(rate, warmup + ramp, last, anneal), *callbacks]
-    one_fit = isinstance(way, Bound) or (finetune_penalty and not shrink and finetune > 0)
+    tuned_with = finetune_penalty if isinstance(finetune_penalty, Regularizer) else None
+    stays = finetune_penalty and tuned_with is None
+    one_fit = isinstance(way, Bound) or (stays and not shrink and finetune > 0)
     first = last if one_fit else warmup + ramp
     history = keras.callbacks.History()
     if first:
@@ -216,8 +220,8 @@ def compress(
     if shrink:
         model = take_out_dead(model)
     if finetune and not one_fit:
-        if not finetune_penalty:
-            regularize(model, None)
+        if not stays:
+            regularize(model, tuned_with, scale=scale if tuned_with else None)
         history = _joined(
             history,
             model.fit(

@@ -203,7 +203,7 @@ def choose_way(
     warmup: int,
     ramp: int,
     finetune: int,
-    finetune_penalty: bool,
+    finetune_penalty: bool | Regularizer,
     power: float,
     regrow: bool,
     seed: int | None,

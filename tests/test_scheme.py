@@ -1,6 +1,7 @@
 """The scheme in one call: the target is reached, and nothing is touched when it cannot be."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,19 @@ def test_the_penalty_is_on_to_the_end_unless_it_is_to_be_off() -> None:
             assert [layer.kernel_regularizer for layer in model.layers] == [None, None]
 
 
+@pytest.mark.parametrize("shrink", [False, True])
+def test_fine_tuning_may_have_a_penalty_of_its_own(shrink: bool) -> None:
+    tuned = L2L0(l2=1e-3)
+    options = {**SHORT, "sparsity": 0.5, "shrink": shrink, "finetune_penalty": tuned}
+    penalty = L2L0(l0=1e-4)
+    result = compress(net(), (X, Y), (X, Y), regularizer=penalty, scale="layer_size", **options)
+    first, second = (layer.kernel for layer in result.model.layers)
+    assert first.regularizer.get_config() == tuned.get_config()
+    ratio = (math.prod(second.shape) / math.prod(first.shape)) ** 0.5
+    assert second.regularizer.l2 == pytest.approx(1e-3 * ratio)
+    assert result.report.settings["finetune_penalty"]["l2"] == 1e-3
+
+
 def test_the_penalties_a_model_has_are_kept() -> None:
     penalty = keras.regularizers.L2(0.01)
     model = net(kernel_regularizer=penalty)
@@ -410,6 +424,12 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"compression": 4, "warmup": -1},
         "Invalid value for argument `warmup`. Expected a number of epochs, an integer >= 0. "
         "Received: warmup=-1",
+    ),
+    "finetune_penalty": (
+        net,
+        {"compression": 4, "finetune_penalty": "l2"},
+        "Invalid value for argument `finetune_penalty`. Expected True, False or a Regularizer. "
+        "Received: finetune_penalty='l2'",
     ),
     "ramp": (
         net,

@@ -51,6 +51,7 @@ class Recipe:
         anneal: how many times the rate falls while fine tuning, as in ``compress``.
         shrink: whether all that is dead is taken out before fine tuning.
         method: as in ``compress``.
+        tuned_l2: α_ℓ2 while fine tuning, if it is another then.
         augmentation: of the images, a name of ``AUGMENTATIONS``.
         weight_compression: the goal: prunable weights over those that are left, ≥ 1.
     """
@@ -72,6 +73,7 @@ class Recipe:
     anneal: int = 1
     shrink: bool = False
     method: str = "global"
+    tuned_l2: float | None = None
     augmentation: str = "none"
     weight_compression: float = 1.0
 
@@ -88,11 +90,23 @@ class Recipe:
         return L2L0(self.l2, self.l0, self.beta) if self.l2 or self.l0 else None
 
     @property
+    def penalised(self) -> dict[str, Any]:
+        """The arguments of ``regularize``."""
+        return {
+            "regularizer": self.penalty,
+            "scale": self.scale if self.penalty else None,
+            "overrides": {name: L2L0(**values) for name, values in self.overrides.items()},
+        }
+
+    @property
     def pruning(self) -> dict[str, Any]:
-        """The arguments of ``compress`` for a model that has the penalty."""
+        """The arguments of ``compress``."""
         return {
             "sparsity": 1 - 1 / self.weight_compression,
-            "regularizer": "auto" if self.penalty or self.overrides else None,
+            **self.penalised,
+            "finetune_penalty": (
+                True if self.tuned_l2 is None else L2L0(self.tuned_l2, self.l0, self.beta)
+            ),
             "batch_size": self.batch,
             **{name: getattr(self, name) for name in _PRUNING},
         }
@@ -128,14 +142,13 @@ def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int)
 
 def build(recipe: Recipe, shape: tuple[int, ...], classes: int) -> keras.Model:
     """The recipe's network for examples of a shape, with its penalty on and compiled."""
-    model = NETWORKS[recipe.network](shape, classes)
+    # Convolutions want the channel axis that MNIST's images are published without.
+    images = shape if recipe.network == "lenet_300_100" else (*shape, 1)[:3]
+    model = NETWORKS[recipe.network](images, classes)
     model.compile(
         keras.optimizers.Adam(recipe.rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
     )
-    overrides: dict[str, Regularizer | None] = {
-        pattern: L2L0(**values) for pattern, values in recipe.overrides.items()
-    }
-    regularize(model, recipe.penalty, scale=recipe.scale, overrides=overrides)
+    regularize(model, **recipe.penalised)
     return model
 
 
