@@ -34,7 +34,7 @@ from keras_l0.regularizers import L2L0
 from keras_l0.report.plots import require_matplotlib, save_figure
 from keras_l0.report.summary import summarize
 from keras_l0.scheme import compress as run_compress
-from keras_l0.search import SearchResult, Settings, Space, plot_front, read_settings
+from keras_l0.search import Found, SearchResult, Settings, Space, plot_front, read_settings
 from keras_l0.search import search as run_search
 from keras_l0.text import table
 from keras_l0.workers import worker_pool
@@ -92,6 +92,7 @@ def compress(options: argparse.Namespace) -> None:
         method=options.method,
         **settings,
     )
+    model = result.model  # a new one, if the settings shrink it
     after = evaluate(model, test, "data")
     # The model is safe before the export has a chance to fail.
     with replacing(out / "model.keras") as temporary:
@@ -195,7 +196,7 @@ def search(options: argparse.Namespace) -> None:
         options.storage = str(out / "search.log")
     found = _search(options, None)
     if options.sep_trials:
-        sep = _search(options, found.best(bound).settings)
+        sep = _search(options, found.best(bound))
         found = replace(found, trials=(*found.trials, *sep.trials))
     best = found.best(bound)
     write_text(out / "search.json", json.dumps(found.to_dict(), indent=1) + "\n")
@@ -209,7 +210,7 @@ def search(options: argparse.Namespace) -> None:
     print("Files: " + ", ".join(str(out / n) for n in ("best.json", "search.json", "search.png")))
 
 
-def _search(options: argparse.Namespace, start: Settings | None) -> SearchResult:
+def _search(options: argparse.Namespace, start: Found | None) -> SearchResult:
     """One study, shared by the workers."""
     if options.workers > 1:
         with worker_pool(options.workers) as pool:
@@ -217,29 +218,37 @@ def _search(options: argparse.Namespace, start: Settings | None) -> SearchResult
     return _take_part(options, start, 0)
 
 
-def _take_part(options: argparse.Namespace, start: Settings | None, seed: int) -> SearchResult:
+def _take_part(options: argparse.Namespace, start: Found | None, seed: int) -> SearchResult:
     ((metric, _),) = _bound(options.bound).items()
     model = load_model(Path(options.model), compiled=True)
     data = load_data(options.data, model, options.holdout, options.raw)
     train, validation = datasets.split_validation(data, options.validation, seed=0)
+    own: dict[str, Any] = (
+        {
+            "name": "norm",
+            "trials": options.trials,
+            "warmup": options.warmup,
+            "finetune": options.finetune,
+            "batch_size": options.batch_size,
+        }
+        if start is None
+        else {
+            # Another start, after more trials or with another bound, is another study.
+            "name": f"sep from {start.number}",
+            "trials": options.sep_trials,
+            "start": start.settings,
+        }
+    )
     return run_search(
         model,
         train,
         validation,
-        trials=options.trials if start is None else options.sep_trials,
-        space=Space(
-            compression=tuple(options.compression),
-            ramp=tuple(options.ramp),
-        ),
-        start=start,
+        space=Space(compression=tuple(options.compression), ramp=tuple(options.ramp)),
         metric=metric.removeprefix("val_"),
         mode=options.mode,
-        warmup=options.warmup,
-        finetune=options.finetune,
-        batch_size=options.batch_size,
         storage=options.storage,
-        name="norm" if start is None else "sep",
         seed=seed,
+        **own,
     )
 
 

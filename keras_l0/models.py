@@ -40,23 +40,58 @@ def layer_path(layer: keras.Layer) -> str:
     return layer.path or layer.name
 
 
+def check_recompiles(model: keras.Model) -> None:
+    """Raises a ``ValueError`` if a loss, metric or optimizer of the model cannot be made anew."""
+    try:
+        keras.tree.map_structure(_anew, dict(model._compile_config.config))
+    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        raise invalid_argument(
+            "model", "a model compiled with what has a get_config", model.name, str(error)
+        ) from None
+
+
+def copy_of(model: keras.Model) -> keras.Model:
+    """The same model once more, with its weights, compiled likewise.
+
+    Raises:
+        ValueError: if a part of it cannot be made anew.
+    """
+    check_recompiles(model)
+    try:
+        with _own_functions(model):
+            copy = keras.models.clone_model(model)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise invalid_argument(
+            "model", "a model that keras.models.clone_model copies", model.name, reason
+        ) from None
+    copy.set_weights(model.get_weights())
+    compile_like(model, copy)
+    return copy
+
+
 def compile_like(old: keras.Model, new: keras.Model) -> None:
     """Compiles a model with what another one was compiled with, its optimizer starting anew.
 
     Raises:
         AttributeError, TypeError, ValueError: if a part of that cannot be made anew.
     """
-    # What it was compiled with, as Keras has noted it: functions need no name then.
-    noted = dict(old._compile_config.config)
-    own = {one.__name__: one for one in map(_function, keras.tree.flatten(noted)) if one}
-    with keras.saving.custom_object_scope(own):
-        new.compile(**keras.tree.map_structure(_anew, noted))
+    with _own_functions(old):
+        new.compile(**keras.tree.map_structure(_anew, dict(old._compile_config.config)))
     new.optimizer.build(new.trainable_variables)
+
+
+def _own_functions(model: keras.Model) -> Any:
+    """A scope in which the functions that a model was compiled with need no registered name."""
+    noted = keras.tree.flatten(dict(model._compile_config.config))
+    return keras.saving.custom_object_scope(
+        {one.__name__: one for one in map(_function, noted) if one}
+    )
 
 
 def _function(given: Any) -> Any:
     """The function that a loss or metric is made of."""
-    found = getattr(given, "_fn", None) or getattr(given, "fn", None)
+    found = getattr(given, "_fn", None) or getattr(given, "fn", None) or given
     return found if hasattr(found, "__name__") else None
 
 

@@ -15,8 +15,10 @@ from keras_l0.attach import regularize
 from keras_l0.data import check_compiled, evaluate, unpack
 from keras_l0.errors import invalid_argument, is_whole
 from keras_l0.export.tflite import CALIBRATED, check_export, export_tflite
+from keras_l0.models import check_recompiles
 from keras_l0.pruning.iterative import FRACTION
 from keras_l0.pruning.keep import KeepZeros
+from keras_l0.pruning.targets import matches, walk
 from keras_l0.report.summary import summarize
 from keras_l0.result import Report, Result
 from keras_l0.structure.graph import Graph
@@ -199,8 +201,8 @@ def compress(
         _check_model(model, way, shrink)
     if isinstance(way, Bound):
         way.check_metrics(model, before, regularizer is not None)
+    rate = annealing.start_rate(model, learning_rate, anneal, finetune)
     _penalise(model, way, regularizer, scale, overrides)
-    rate = annealing.start_rate(model, learning_rate, anneal)
     began = time.perf_counter()
 
     last = warmup + ramp + finetune
@@ -227,7 +229,7 @@ def compress(
             model.fit(
                 epochs=last,
                 initial_epoch=first,
-                callbacks=[KeepZeros(layers), *callbacks],
+                callbacks=[*_holding(model, layers), *callbacks],
                 **fit_arguments,
             ),
         )
@@ -271,6 +273,16 @@ def _check_model(model: keras.Model, way: Way, shrink: bool) -> None:
     way.check(model)
     if shrink:
         Graph(model)
+        check_recompiles(model)
+
+
+def _holding(model: keras.Model, layers: str | Sequence[str] | None) -> list[KeepZeros]:
+    """What holds the zeros of the layers named that shrinking has left."""
+    if layers is None:
+        return [KeepZeros()]
+    patterns = [layers] if isinstance(layers, str) else layers
+    found = [one for one in patterns if any(matches(line, one) for line, _ in walk(model))]
+    return [KeepZeros(found)] if found else []
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Search for the penalty's and the ramp's settings: a metric against compression, by Optuna."""
 
 import glob
+import inspect
 import itertools
 import json
 import math
@@ -13,14 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 from keras_l0.attach import regularize
 from keras_l0.data import check_compiled, evaluate
-from keras_l0.errors import invalid_argument, is_finite, is_whole, whole_at_least
-from keras_l0.models import check_built, check_finite, compile_like
+from keras_l0.errors import choice, invalid_argument, is_finite, is_whole, whole_at_least
+from keras_l0.models import check_built, check_finite, copy_of
 from keras_l0.pruning import plan
 from keras_l0.pruning.goals import Goal
-from keras_l0.pruning.iterative import larger_is_better
+from keras_l0.pruning.iterative import MODES, holds, larger_is_better
 from keras_l0.pruning.once import make_plan
 from keras_l0.pruning.targets import find_targets
 from keras_l0.regularizers import L2L0
@@ -39,7 +41,16 @@ Settings = dict[str, Any]
 Range = tuple[float, float]
 
 _SPACE = "space"
+_FAILED = "failed"
 _FACTORS = ("l2", "l0", "beta")
+_FIXED: Settings = {
+    "scale": "layer_size",
+    "warmup": 10,
+    "finetune": 20,
+    "regrow": True,
+    "anneal": 1,
+    "batch_size": None,
+}
 
 
 @dataclass(frozen=True)
@@ -142,8 +153,7 @@ class SearchResult:
         """
         if not self.trials:
             raise invalid_argument("trials", "one or more that were finished", 0)
-        sign = -1.0 if self.larger_is_better else 1.0
-        holding = [one for one in self.front if self._loss(one) <= sign * bound]
+        holding = [one for one in self.front if holds(one.value, bound, self.larger_is_better)]
         return holding[-1] if holding else self.front[0]
 
     def _loss(self, trial: Found) -> float:
@@ -176,12 +186,12 @@ def search(
     start: Mapping[str, Any] | None = None,
     metric: str = "accuracy",
     mode: str = "auto",
-    scale: str | None = "layer_size",
-    warmup: int = 10,
-    finetune: int = 20,
-    regrow: bool = True,
-    anneal: int = 1,
-    batch_size: int | None = None,
+    scale: str | None = _FIXED["scale"],
+    warmup: int = _FIXED["warmup"],
+    finetune: int = _FIXED["finetune"],
+    regrow: bool = _FIXED["regrow"],
+    anneal: int = _FIXED["anneal"],
+    batch_size: int | None = _FIXED["batch_size"],
     storage: str | os.PathLike[str] = "search.log",
     name: str = "search",
     seed: int = 0,
@@ -203,8 +213,9 @@ def search(
         model: a built and compiled model, trained or not; it is left as it is.
         train: as in ``compress``.
         validation: as in ``compress``; the metric is measured on it. Do not give test data.
-        trials: how many are to have ended in the storage, those that failed as their weights went
-            to NaN among them; each process begins none beyond.
+        trials: how many are to be done in the storage, those among them that failed: whose weights
+            went to NaN, or whose outputs no longer depend on the inputs. No process begins one
+            beyond.
         space: the ranges; ``None`` for those of ``Space()``.
         start: the settings of a trial, from which SEP starts.
         metric: a metric that the model was compiled with, or ``"loss"``, which has penalties in it.
@@ -246,29 +257,51 @@ def search(
     check_built(model)
     whole_at_least("trials", trials, 1)
     whole_at_least("seed", seed, 0)
+    choice("mode", mode, MODES)
     space = space or Space()
     fixed: Settings = {
         "scale": scale,
-        "warmup": warmup,
-        "finetune": finetune,
+        "warmup": whole_at_least("warmup", warmup, 0),
+        "finetune": whole_at_least("finetune", finetune, 0),
         "regrow": regrow,
-        "anneal": anneal,
+        "anneal": whole_at_least("anneal", anneal, 0),
         "batch_size": batch_size,
     }
-    drawn = (
-        _Norm(space, fixed) if start is None else _Sep(space, dict(start), _penalties(model, start))
-    )
+    drawn: _Norm | _Sep
+    if start is None:
+        # What regularize says of the scale, it says now and not in a trial.
+        regularize(copy_of(model), L2L0(l0=space.l0[1]), scale=scale)
+        drawn = _Norm(space, fixed)
+    else:
+        for argument, value in fixed.items():
+            if value != _FIXED[argument]:
+                raise invalid_argument(argument, "what `start` says, given nowhere else", value)
+        drawn = _Sep(space, dict(start), _penalties(model, start))
     _check_reach(model, space)
     larger = larger_is_better(model, _known(model, validation, metric), mode)
-    wanted = drawn.description | {"metric": metric, "larger_is_better": larger}
-    study = _study(storage, name, larger, seed, wanted)
+    study = _study(
+        storage,
+        name,
+        larger,
+        seed,
+        {
+            **drawn.description,
+            "metric": metric,
+            "larger_is_better": larger,
+            "model": [list(weight.shape) for weight in model.weights],
+            "examples": [
+                len(data[0]) if isinstance(data, tuple) else None for data in (train, validation)
+            ],
+        },
+    )
 
     def objective(trial: "Trial") -> tuple[float, float]:
         settings = drawn.settings(trial)
         trial.set_user_attr("settings", settings)
         try:
             value, compression = _tried(model, train, validation, settings, metric)
-        except _DivergedError as error:
+        except _FailedError as error:
+            trial.set_user_attr(_FAILED, str(error))
             if verbose:
                 print(f"{name}, trial {trial.number} failed: {error}")
             raise
@@ -276,8 +309,8 @@ def search(
             print(f"{name}, trial {trial.number}: {metric} {value:.4f} at {compression:.1f}x")
         return value, compression
 
-    while _ended(study) < trials:
-        study.optimize(objective, n_trials=1, catch=(_DivergedError,))
+    while _done(study) < trials:
+        study.optimize(objective, n_trials=1, catch=(_FailedError,))
     return SearchResult(
         metric,
         larger,
@@ -302,13 +335,16 @@ def read_settings(source: str | os.PathLike[str] | Mapping[str, Any]) -> Setting
     try:
         plain = source if isinstance(source, Mapping) else json.loads(Path(source).read_text())
         settings = dict(plain)
+        unknown = settings.keys() - inspect.signature(compress).parameters
+        if unknown:
+            raise KeyError(f"compress has no {', '.join(sorted(unknown))}")
         if settings.get("regularizer") is not None:
             settings["regularizer"] = L2L0(**settings["regularizer"])
         if settings.get("overrides") is not None:
             settings["overrides"] = {
                 pattern: L2L0(**values) for pattern, values in settings["overrides"].items()
             }
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise invalid_argument(
             "settings", "those of a trial, or a JSON file that holds them", source, str(error)
         ) from None
@@ -371,8 +407,8 @@ class _Sep:
         }
 
 
-class _DivergedError(Exception):
-    """Training has gone to NaN: one trial less, and not the whole night's."""
+class _FailedError(Exception):
+    """Settings have ruined a network: one trial less, and not the whole night's."""
 
 
 def _draw(trial: "Trial", name: str, range_: Range) -> float:
@@ -386,7 +422,7 @@ def _penalties(model: keras.Model, start: Mapping[str, Any]) -> dict[str, L2L0]:
     if settings.get("regularizer") is None:
         raise invalid_argument("start", "settings with a regularizer", dict(start))
     attached = regularize(
-        _copy(model),
+        copy_of(model),
         settings["regularizer"],
         scale=settings.get("scale"),
         overrides=settings.get("overrides"),
@@ -394,29 +430,30 @@ def _penalties(model: keras.Model, start: Mapping[str, Any]) -> dict[str, L2L0]:
     return {path: one for path, one in attached.penalized.items() if isinstance(one, L2L0)}
 
 
-def _copy(model: keras.Model) -> keras.Model:
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    compile_like(model, copy)
-    return copy
-
-
 def _tried(
     model: keras.Model, train: Any, validation: Any, settings: Settings, metric: str
 ) -> tuple[float, float]:
     """The metric and the compression that settings come to."""
     keras.utils.set_random_seed(0)
-    copy = _copy(model)
+    copy = copy_of(model)
     try:
         result = compress(copy, train, validation, **read_settings(settings), verbose=0)
+        left = summarize(shrink(result.model)).left
     except ValueError as error:
-        try:
-            check_finite(copy)
-        except ValueError:
-            raise _DivergedError(str(error)) from error
-        raise
-    left = summarize(shrink(result.model)).left
+        if _is_sound(copy):
+            raise
+        raise _FailedError(str(error)) from error
     return result.report.after[metric], model.count_params() / max(left, 1)
+
+
+def _is_sound(model: keras.Model) -> bool:
+    """Whether its weights are finite, and its outputs depend on its inputs."""
+    try:
+        check_finite(model)
+        shrink(model)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_reach(model: keras.Model, space: Space) -> None:
@@ -482,15 +519,14 @@ def _study(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a line for each trial is printed here
-    storage, sampler = _storage(place), optuna.samplers.TPESampler(seed=seed)
+    storage = _storage(place)
     try:
-        study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+        study = optuna.load_study(study_name=name, storage=storage)
     except KeyError:  # there is none; another process may make it at this moment
         study = optuna.create_study(
             study_name=name,
             storage=storage,
             directions=["maximize" if larger else "minimize", "maximize"],
-            sampler=sampler,
             load_if_exists=True,
         )
     wanted = json.loads(json.dumps(space))
@@ -505,6 +541,9 @@ def _study(
             ", ".join(f"{key} {there.get(key)}" for key in differ),
             "Name another study or another storage: this one is left as it is",
         )
+    # A search that goes on draws what it has not drawn before.
+    state = np.random.SeedSequence((seed, len(study.trials))).generate_state(1)
+    study.sampler = optuna.samplers.TPESampler(seed=int(state[0]))
     return study
 
 
@@ -513,9 +552,10 @@ def _finished(study: "Study") -> list[Any]:
     return [one for one in study.get_trials(deepcopy=False) if one.values is not None]
 
 
-def _ended(study: "Study") -> int:
-    """How many trials are over, well or not; those that a killed process has left are not."""
-    return sum(one.state.is_finished() for one in study.get_trials(deepcopy=False))
+def _done(study: "Study") -> int:
+    """How many trials are over; interrupted ones, and those that a killed process left, are not."""
+    trials = study.get_trials(deepcopy=False)
+    return sum(one.values is not None or _FAILED in one.user_attrs for one in trials)
 
 
 def _in_words(trial: Found) -> str:

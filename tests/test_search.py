@@ -11,11 +11,13 @@ from keras import layers
 from strategies import invalid
 
 from keras_l0 import L2L0, compress
+from keras_l0 import search as module
 from keras_l0.report.plots import require_matplotlib
 from keras_l0.search import Found, SearchResult, Space, plot_front, read_settings, search
 from keras_l0.workers import worker_pool
 
 SPACE = Space(compression=(1.5, 4.0), ramp=(1, 2))
+DEFAULTS = {"warmup": 10, "finetune": 20, "batch_size": None}
 SHORT: dict[str, Any] = {"warmup": 1, "finetune": 1, "batch_size": 20, "verbose": 0}
 
 
@@ -40,8 +42,8 @@ def net() -> keras.Model:
 
 
 def found(storage: Path | str, trials: int = 2, **changes: Any) -> SearchResult:
-    arguments = {"space": SPACE, "storage": storage, **SHORT, **changes}
-    return search(net(), data(), data(), trials=trials, **arguments)
+    arguments = {"train": data(), "space": SPACE, "storage": storage, **SHORT, **changes}
+    return search(net(), validation=data(), trials=trials, **arguments)
 
 
 def take_part(storage: str, seed: int) -> list[int]:
@@ -64,10 +66,34 @@ def test_settings_that_were_found_give_the_same_network_again(tmp_path: Path) ->
 
 def test_a_search_goes_on_where_it_was(tmp_path: Path) -> None:
     first = found(tmp_path / "s.log", 2)
-    more = found(tmp_path / "s.log", 3, seed=5)
+    more = found(tmp_path / "s.log", 4)
     assert more.trials[:2] == first.trials
-    assert len(more.trials) == 3
+    assert len({str(one.settings) for one in more.trials}) == 4  # none is drawn again
     assert found(tmp_path / "s.log", 1) == more
+
+
+def test_a_trial_that_was_interrupted_is_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "compress", stopped)
+        patch.setattr(module, "read_settings", lambda settings: settings)
+        with pytest.raises(KeyboardInterrupt):
+            found(tmp_path / "s.log", 1)
+    assert len(found(tmp_path / "s.log", 1).trials) == 1
+
+
+def test_a_loss_of_ones_own_needs_no_name(tmp_path: Path) -> None:
+    def own(y: Any, p: Any) -> Any:
+        return keras.losses.sparse_categorical_crossentropy(y, p)
+
+    model = net()
+    model.compile("adam", own, metrics=["accuracy"])
+    options = {"space": SPACE, "storage": tmp_path / "s", **SHORT}
+    assert len(search(model, data(), data(), trials=1, **options).trials) == 1
 
 
 def test_the_model_is_left_as_it_is(tmp_path: Path) -> None:
@@ -88,7 +114,7 @@ def test_sep_gives_each_layer_its_own_penalty_around_the_start(tmp_path: Path) -
         "power": 1.0,
         "learning_rate": 1e-3,
     }
-    sep = found(tmp_path / "s.log", 2, start=start, name="sep")
+    sep = found(tmp_path / "s.log", 2, start=start, name="sep", **DEFAULTS)
     for one in sep.trials:
         overrides = read_settings(one.settings)["overrides"]
         assert sorted(overrides) == ["net/hidden/kernel", "net/out/kernel"]
@@ -120,6 +146,7 @@ def test_two_processes_share_one_study(storage: str, tmp_path: Path) -> None:
         {"space": Space(compression=(1.5, 3.0), ramp=(1, 2))},
         {"finetune": 2},
         {"metric": "loss"},
+        {"train": (data()[0][:40], data()[1][:40])},
     ],
 )
 def test_a_study_of_another_space_is_refused_and_left_as_it_is(
@@ -167,6 +194,7 @@ def test_the_front_has_what_nothing_beats_in_both() -> None:
 def test_the_best_is_the_most_compressed_that_holds_or_else_the_nearest() -> None:
     tried = result((0.9, 10.0), (0.8, 20.0), (0.95, 2.0))
     assert [tried.best(bound).number for bound in (0.8, 0.85, 0.9, 0.93, 0.99)] == [1, 0, 0, 2, 2]
+    assert result((float(np.float32(0.95)), 10.0), (0.99, 1.0)).best(0.95).number == 0
 
 
 def test_the_plot_has_all_and_the_front() -> None:
@@ -180,8 +208,12 @@ def test_the_plot_has_all_and_the_front() -> None:
     [
         ({"trials": 0}, invalid("trials", "an integer >= 1", "0")),
         ({"seed": -1}, invalid("seed", "an integer >= 0", "-1")),
+        ({"mode": "Max"}, "mode"),
+        ({"scale": "layersize"}, "scale"),
+        ({"warmup": -1}, invalid("warmup", "an integer >= 0", "-1")),
+        ({"start": {"regularizer": {"l0": 1e-4}}}, "what `start` says"),
         ({"metric": "auc"}, invalid("metric", "one of accuracy, loss", "'auc'")),
-        ({"start": {"regularizer": None}}, "settings with a regularizer"),
+        ({"start": {"regularizer": None}, **DEFAULTS}, "settings with a regularizer"),
         ({"space": Space(compression=(2, 1e9))}, "the largest reachable"),
     ],
 )
@@ -220,7 +252,7 @@ def test_settings_are_read_from_a_file_or_refused(tmp_path: Path) -> None:
     path.write_text('{"overrides": {"out*": {"l0": 1e-4}}, "ramp": 3}')
     settings = read_settings(path)
     assert settings["overrides"]["out*"].get_config() == L2L0(l0=1e-4).get_config()
-    for text in ("no JSON", "[1]", '{"regularizer": {"l3": 1}}'):
+    for text in ("no JSON", "[1]", '{"trials": []}', '{"regularizer": {"l3": 1}}'):
         path.write_text(text)
         with pytest.raises(ValueError, match="those of a trial"):
             read_settings(path)

@@ -1,5 +1,6 @@
 """Accuracy against compression of networks trained once: Figures 5 to 9 and Tables 4 to 6."""
 
+import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,20 +15,20 @@ from keras_l0.data import evaluate
 from keras_l0.experiments import datasets, published
 from keras_l0.experiments.augmentation import Augmented
 from keras_l0.experiments.records import Cell, Values
-from keras_l0.experiments.study import Cells, Study, markdown_table
-from keras_l0.experiments.training import Recipe, build
-from keras_l0.files import replacing
+from keras_l0.experiments.study import Cells, Study, markdown_table, name_of
+from keras_l0.experiments.training import Recipe, build, left_of
+from keras_l0.files import replacing, write_text
 from keras_l0.models import compile_like
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.once import prune
 from keras_l0.report.plots import plot_tradeoff
 from keras_l0.report.summary import summarize
-from keras_l0.structure.shrink import shrink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Lines = Mapping[str, Recipe]
+Tuning = Callable[[keras.Model], None]
 Claims = Callable[[Sequence[Values]], dict[str, bool]]
 
 
@@ -52,34 +53,42 @@ def run(cell: Cell, folder: Path) -> Values:
     batches = Augmented(
         datasets.fit_to(x, model.input_shape[1:]), y, recipe.batch, recipe.augmentation, cell.seed
     )
-    train_once(model, recipe, batches, folder / f"{cell.row} {cell.seed}.weights.h5")
+    name = name_of(cell.key)
+    train_once(model, recipe, batches, folder / name)
     dense = evaluate(model, test, "test")["accuracy"]
-    curves = {"without FT": _points(model, extra["ratios"], test)}
+    ways: dict[str, Tuning | None] = {"without FT": None}
     if recipe.finetune:
-        curves["with FT"] = _points(
-            model, extra["ratios"], test, partial(tune, recipe=recipe, batches=batches)
-        )
-    return {"error": 100 * (1 - dense), "curves": curves}
+        ways["with FT"] = partial(tune, recipe=recipe, batches=batches)
+    return {
+        "error": 100 * (1 - dense),
+        "curves": {
+            way: _points(model, extra["ratios"], test, folder / f"{name}_{place}.json", tuned)
+            for place, (way, tuned) in enumerate(ways.items())
+        },
+    }
 
 
 def train_once(model: keras.Model, recipe: Recipe, batches: Augmented, path: Path) -> None:
-    """Trains the model, or gives it the weights that an earlier run has trained."""
-    if path.exists():
-        model.load_weights(path)
+    """Trains the model, or gives it the weights that an earlier run has trained.
+
+    ``path`` has no suffix: there stand ``.weights.h5`` in the end, and ``_backup`` until then.
+    """
+    trained = path.with_name(f"{path.name}.weights.h5")
+    if trained.exists():
+        model.load_weights(trained)
         return
-    backup = path.with_suffix("").with_suffix(".backup")
     model.fit(
         batches,
         epochs=recipe.warmup,
         callbacks=[
-            keras.callbacks.BackupAndRestore(str(backup)),
+            keras.callbacks.BackupAndRestore(f"{path}_backup"),
             keras.callbacks.LearningRateScheduler(
                 lambda epoch, _: annealed(recipe.rate, epoch, 0, recipe.warmup)
             ),
         ],
         verbose=0,
     )
-    with replacing(path) as temporary:
+    with replacing(trained) as temporary:
         model.save_weights(temporary)
 
 
@@ -103,22 +112,28 @@ def _points(
     model: keras.Model,
     ratios: Sequence[float],
     test: tuple[Any, Any],
-    tuned: Callable[[keras.Model], None] | None = None,
+    kept: Path,
+    tuned: Tuning | None,
 ) -> list[dict[str, float]]:
-    """The error in percent and the compressions at each ratio of weights."""
-    before, found = model.get_weights(), []
-    for ratio in ratios:
+    """The error in percent and the compressions at each ratio of weights.
+
+    Each point is in the file ``kept`` as soon as it is there, and not made again.
+    """
+    before = model.get_weights()
+    found = json.loads(kept.read_text()) if kept.exists() else []
+    for ratio in ratios[len(found) :]:
         prune(model, sparsity=1 - 1 / ratio)
         if tuned is not None:
             tuned(model)
         found.append(
             {
                 "error": 100 * (1 - evaluate(model, test, "test")["accuracy"]),
-                "compression": model.count_params() / summarize(shrink(model)).left,
+                "compression": model.count_params() / left_of(model),
                 "weight_compression": summarize(model).weight_compression,
             }
         )
         model.set_weights(before)
+        write_text(kept, json.dumps(found))
     return found
 
 
@@ -234,15 +249,18 @@ def _first_errors(found: Sequence[Values]) -> dict[str, float]:
 
 def _fivefold(found: Sequence[Values]) -> dict[str, bool]:
     """Figure 7 and Table 5."""
-    tuned = [row for row in found if row["way"] == "with FT" and row["compression"] >= 4.9]
-    plain = {row["weight_compression"]: row for row in found if row["way"] == "without FT"}
+    tuned = [row for row in found if row["way"] == "with FT" and row["weight_compression"] >= 4.9]
+    plain = {
+        (row["line"], row["weight_compression"]): row["error_mean"]
+        for row in found
+        if row["way"] == "without FT"
+    }
     return {
         "5 times at 1.1 % more error or less, with FT": any(
             row["increase"] <= 1.1 for row in tuned
         ),
-        "FT better at each of these compressions": all(
-            row["error_mean"] < plain[row["weight_compression"]]["error_mean"] for row in tuned
-        ),
+        "FT better at each of these compressions": bool(tuned)
+        and all(row["error_mean"] < plain[row["line"], row["weight_compression"]] for row in tuned),
     }
 
 

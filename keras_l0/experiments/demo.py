@@ -84,6 +84,7 @@ def demo(name: str, out: Path, recipe: Recipe | None = None, verbose: str | int 
     at_once = sweep(model, validation, compressions=_ladder(1, reach))
     _say(verbose, f"Pruning to a sparsity of {1 - 1 / reach:.4f}, and fine tuning")
     result = compress(model, train, validation, **recipe.pruning | {"warmup": 0}, verbose=verbose)
+    model = result.model  # a new one, if the recipe shrinks it
     after = evaluate(model, test, "test")
     # The model is safe before the export has a chance to fail.
     with replacing(out / "model.keras") as temporary:

@@ -12,6 +12,7 @@ from keras_l0.experiments import datasets
 from keras_l0.experiments.records import Cell, Values
 from keras_l0.experiments.study import Cells, Study, markdown_table
 from keras_l0.experiments.training import Pair, Recipe, build
+from keras_l0.models import compile_like
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.once import prune
 from keras_l0.report.plots import figure_axes, plot_tradeoff
@@ -147,6 +148,7 @@ def _curve(
         prune(model, sparsity=1 - 1 / ratio, method=method, seed=seed)
         if train is not None:
             keras.utils.set_random_seed(cell.seed)
+            compile_like(model, model)  # an optimizer that remembers no other point
             count = cell.settings["tuned"] * _RECIPE.batch
             model.fit(
                 *(one[:count] for one in train),

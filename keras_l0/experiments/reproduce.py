@@ -10,7 +10,7 @@ from keras_l0.experiments.curves import FIGURE_7, FIGURE_8, FIGURE_9, TABLE_4
 from keras_l0.experiments.norms import EXPERIMENT_1
 from keras_l0.experiments.records import Values, run_cells, write
 from keras_l0.experiments.structural import TABLE_7
-from keras_l0.experiments.study import Study, file_of
+from keras_l0.experiments.study import Study, name_of
 from keras_l0.experiments.tables import TABLE_2, TABLE_3
 from keras_l0.files import check_folder, write_bytes, write_text
 from keras_l0.report.plots import require_matplotlib, save_figure
@@ -40,8 +40,9 @@ def reproduce(
     ``OUT/WHAT.json`` has every run with its settings, seed, versions and duration, and what
     follows from them; ``WHAT.md`` the table, ``WHAT.png`` the plot. A quick one's are called
     ``WHAT_quick``. The JSON is written after each run, and a run that it has is not made again.
-    Of the tables 2 and 3, ``OUT/WHAT/`` has a ``.tflite`` file of each pruned network, and
-    ``WHAT_seed0.tflite`` … are those of the most compressed row that reaches the first target.
+    ``OUT/networks/`` has what runs keep on the way: trained weights, and of the tables 2 and 3 a
+    ``.tflite`` file of each network that is to reach a target. ``WHAT_seed0.tflite`` … are those
+    of the most compressed row that reaches the first one.
 
     Args:
         what: a name of ``STUDIES``.
@@ -63,25 +64,27 @@ def reproduce(
     require_matplotlib()
     study, name = STUDIES[what], f"{what}_quick" if quick else what
     path = check_folder(out, "out") / f"{name}.json"
-    files = path.with_suffix("")
-    run = partial(study.run, folder=check_folder(files, "out")) if study.folder else study.run
+    networks = path.with_name("networks")
+    run = partial(study.run, folder=check_folder(networks, "out")) if study.folder else study.run
     cells = run_cells(study.cells(quick), run, path, name, workers)
     values: Values = {"title": study.title, **study.conclude(cells), "cells": cells}
     write(path, name, values)
-    if values.get("exported"):
-        for cell in cells:
-            _publish(cell, values["exported"], files)
+    for cell in cells if study.folder else ():
+        _publish(cell, values.get("exported"), networks, path.with_suffix(""))
     text = _page(study, values)
     write_text(path.with_suffix(".md"), text + "\n")
     save_figure(study.draw(values), path.with_suffix(".png"))
     return text
 
 
-def _publish(cell: Values, row: str, files: Path) -> None:
-    """Puts the file of a run of this row beside the results."""
-    made = file_of(row, cell["seed"], files)
+def _publish(cell: Values, row: str | None, networks: Path, results: Path) -> None:
+    """Puts the file of a run of this row beside the results, in the place of an older one."""
+    published = results.with_name(f"{results.name}_seed{cell['seed']}.tflite")
+    made = networks / f"{name_of(cell)}.tflite"
     if cell["row"] == row and made.exists():
-        write_bytes(files.with_name(f"{files.name}_seed{cell['seed']}.tflite"), made.read_bytes())
+        write_bytes(published, made.read_bytes())
+    elif row is None:
+        published.unlink(missing_ok=True)
 
 
 def _page(study: Study, values: Values) -> str:

@@ -11,8 +11,8 @@ from keras_l0.experiments import datasets, published
 from keras_l0.experiments.augmentation import Augmented
 from keras_l0.experiments.curves import train_once, tune
 from keras_l0.experiments.records import Cell, Values
-from keras_l0.experiments.study import Cells, Study, markdown_table
-from keras_l0.experiments.training import Recipe, build
+from keras_l0.experiments.study import Cells, Study, markdown_table, name_of
+from keras_l0.experiments.training import Recipe, build, left_of
 from keras_l0.pruning.once import prune
 from keras_l0.report.plots import plot_tradeoff
 from keras_l0.report.summary import summarize
@@ -60,7 +60,7 @@ def run(cell: Cell, folder: Path) -> Values:
     )
     keras.utils.set_random_seed(cell.seed)
     model = build(recipe, data.x_train.shape[1:], data.classes)
-    train_once(model, recipe, batches, folder / f"{cell.row} {cell.seed}.weights.h5")
+    train_once(model, recipe, batches, folder / name_of(cell.key))
     flops = summarize(model).flops
     assert flops, "the network's input size is fixed"
     before, points = model.get_weights(), {}
@@ -78,7 +78,7 @@ def run(cell: Cell, folder: Path) -> Values:
             points[f"{name}, {share:.2%} of multiply-adds"] = {
                 "error": _error(small, test),
                 "flops_reduction": 100 * (1 - fewer / flops),
-                "compression": model.count_params() / summarize(shrink(small)).left,
+                "compression": model.count_params() / left_of(small),
             }
     return {"error": _error(model, test), "points": points}
 

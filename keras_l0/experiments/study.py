@@ -1,9 +1,10 @@
 """What an experiment of the paper is: its runs, and what becomes of them."""
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_l0.experiments.records import Cell, Values
@@ -23,9 +24,9 @@ class Study:
         title: what it shows.
         cells: its runs; on few epochs, if it is to be quick.
         run: makes one, a function of a module.
-        folder: whether ``run`` takes a ``folder`` too, for what it keeps on the way and each run's
-            ``.tflite`` file by ``file_of``, of which ``conclude`` says as ``exported`` which row's
-            are to be published.
+        folder: whether ``run`` takes a ``folder`` too, for what it keeps on the way and the run's
+            ``.tflite`` file, under ``name_of`` it; ``conclude`` then says as ``exported`` which
+            row's files are to be published.
         conclude: from all cells to what the result file has beside them.
         report: the same as Markdown.
         draw: the plot.
@@ -40,16 +41,20 @@ class Study:
     folder: bool = False
 
 
-def file_of(row: str, seed: int, folder: Path) -> Path:
-    """Where the ``.tflite`` file of a run is.
+def name_of(cell: Mapping[str, Any]) -> str:
+    """A file name, without a suffix, for what belongs to a run of these settings alone.
+
+    Args:
+        cell: its ``row``, ``seed`` and ``settings``.
 
     Example:
 
-    >>> file_of("NORM, 90 x", 3, Path("table2")).name
-    'NORM_90_x_3.tflite'
+    >>> name_of({"row": "NORM, 90 x", "seed": 3, "settings": {"l0": 1e-5}})
+    'NORM_90_x_3_42c86386'
     """
-    name = re.sub(r"\W+", "_", row)
-    return folder / f"{name}_{seed}.tflite"
+    settings = json.dumps(cell["settings"], sort_keys=True)
+    row = re.sub(r"\W+", "_", cell["row"])
+    return f"{row}_{cell['seed']}_{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

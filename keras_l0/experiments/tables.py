@@ -1,16 +1,20 @@
 """The paper's Tables 2 and 3: the LeNets on MNIST, compressed."""
 
 import statistics
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import keras
+from numpy.typing import NDArray
 
 from keras_l0.experiments import datasets, published
 from keras_l0.experiments.records import Cell, Values
-from keras_l0.experiments.study import Cells, Study, file_of, markdown_table
+from keras_l0.experiments.study import Cells, Study, markdown_table, name_of
 from keras_l0.experiments.training import Recipe, measure, train
 from keras_l0.export.tflite import export_tflite
 from keras_l0.report.plots import plot_tradeoff
@@ -39,13 +43,20 @@ def run(cell: Cell, folder: Path) -> Values:
     x, y = data.x_train[:images], data.y_train[:images]
     result = train(recipe, cell.seed, (x, y), (x[-_LOOKED_AT:], y[-_LOOKED_AT:]), data.classes)
     if exports and find_spec("tensorflow"):  # which is not on every GPU's machine
-        export_tflite(
-            result.model,
-            file_of(cell.row, cell.seed, folder),
-            quantize="float16",
-            check_data=datasets.fit_to(x[-_LOOKED_AT:], result.model.input_shape[1:]),
-        )
+        _export(result.model, folder / f"{name_of(cell.key)}.tflite", x[-_LOOKED_AT:])
     return measure(result, (data.x_test, data.y_test))
+
+
+def _export(model: keras.Model, path: Path, check: NDArray[Any]) -> None:
+    try:
+        export_tflite(
+            model,
+            path,
+            quantize="float16",
+            check_data=datasets.fit_to(check, model.input_shape[1:]),
+        )
+    except RuntimeError as error:  # not a reason to lose what was trained
+        warnings.warn(f"{path.name} is not exported. {error}", stacklevel=2)
 
 
 def _cells(recipes: dict[str, Recipe], seeds: Sequence[int], quick: bool) -> list[Cell]:

@@ -1,5 +1,6 @@
 """How the experiments train, prune and measure a network: one recipe, plain values throughout."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -26,7 +27,7 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
 
 Pair = tuple[Any, Any]
 
-_PRUNING = "method warmup ramp finetune power regrow anneal shrink".split()
+_PRUNING = "method warmup ramp finetune power regrow shrink".split()
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class Recipe:
                 True if self.tuned_l2 is None else L2L0(self.tuned_l2, self.l0, self.beta)
             ),
             "batch_size": self.batch,
+            "anneal": min(self.anneal, self.finetune),
             **{name: getattr(self, name) for name in _PRUNING},
         }
 
@@ -152,6 +154,16 @@ def build(recipe: Recipe, shape: tuple[int, ...], classes: int) -> keras.Model:
     return model
 
 
+def left_of(model: keras.Model) -> int:
+    """The parameters that are not zero, after ``shrink`` where that is possible.
+
+    A network whose outputs depend on no input any more is counted as it stands.
+    """
+    with contextlib.suppress(ValueError):
+        model = shrink(model)
+    return summarize(model).left
+
+
 def measure(result: Result, test: Pair) -> dict[str, float]:
     """What a network has come to: its error in percent, and its compression.
 
@@ -163,6 +175,6 @@ def measure(result: Result, test: Pair) -> dict[str, float]:
     dense = result.report.summary
     return {
         "error": 100 * (1 - accuracy),
-        "compression": dense.parameters / summarize(shrink(model)).left,
+        "compression": dense.parameters / left_of(model),
         "weight_compression": dense.prunable / (dense.prunable - dense.zeros),
     }

@@ -159,9 +159,11 @@ def choose_score(
         raise invalid_argument("seed", f'None with method="{method}"', seed)
     if callable(score):
         return scores.custom(score)
-    if score != "magnitude":
-        raise invalid_argument("score", '"magnitude" or a function of a weight tensor', score)
-    return scores.magnitude
+    if not isinstance(score, str) or score not in scores.NAMED:
+        raise invalid_argument(
+            "score", f"{one_of(tuple(scores.NAMED))}, or a function of a weight tensor", score
+        )
+    return scores.NAMED[score]
 
 
 def make_plan(model: keras.Model, targets: Targets, goal: Goal, method: str) -> list[plan.Quota]:

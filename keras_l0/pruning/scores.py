@@ -23,6 +23,33 @@ def magnitude(weights: Sequence[Array]) -> list[Array]:
     return [np.abs(w if w.dtype.itemsize > 4 else w.astype(np.float32)) for w in weights]
 
 
+def lamp(weights: Sequence[Array]) -> list[Array]:
+    """w² over the sum of v² of all v of the same tensor with |v| ≥ |w|: LAMP, in float64.
+
+    The largest weight of each tensor has 1, so that none loses all; of equal ones the earlier
+    has less. Source: J. Lee et al., "Layer-adaptive sparsity for the magnitude-based pruning"
+    (2021).
+
+    Example:
+
+    >>> lamp([np.array([3.0, -4.0]), np.array([0.5, 0.0])])
+    [array([0.36, 1.  ]), array([1., 0.])]
+    """
+    found: list[Array] = []
+    for w in weights:
+        squares = np.square(w.astype(np.float64)).ravel()
+        order = np.argsort(squares, kind="stable")
+        rest = np.cumsum(squares[order][::-1])[::-1]
+        score = np.zeros(squares.size)
+        score[order] = squares[order] / np.where(rest > 0, rest, 1.0)
+        found.append(score.reshape(w.shape))
+    return found
+
+
+NAMED: dict[str, Score] = {"magnitude": magnitude, "lamp": lamp}
+"""Scores by the names that users give."""
+
+
 def random(seed: int) -> Score:
     """A score that is uniform in [0, 1), the same at every call, and -1 for a zero.
 
