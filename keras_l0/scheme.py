@@ -220,7 +220,10 @@ def compress(
         way.once(model)
     summary = summarize(model)
     if shrink:
-        model = take_out_dead(model)
+        try:
+            model = take_out_dead(model)
+        except ValueError as error:  # not a reason to lose what was trained
+            warnings.warn(f"Nothing dead is taken out. {error}", stacklevel=2)
     if finetune and not one_fit:
         if not stays:
             regularize(model, tuned_with, scale=scale if tuned_with else None)

@@ -48,7 +48,10 @@ def test_all_claims_hold_where_they_should() -> None:
 @pytest.mark.parametrize(
     ("curves", "broken"),
     [
-        ({"RP_without_FT": [0.999] * 3}, ["GP and LP above RP", "below ℓ1 and ℓ2, RP without"]),
+        (
+            {"RP_without_FT": [0.999] * 3},
+            ["GP and LP above RP", "below ℓ1 and ℓ2, RP without", "fine tuning better"],
+        ),
         ({"GP_with_FT": [0.8] * 3}, ["above ℓ1 and ℓ2, GP with FT", "fine tuning better"]),
         ({"LP_without_FT": [0.5] * 3}, ["above ℓ1 and ℓ2, LP without FT"]),
         ({"GP_without_FT": [0.995, 0.98, 0.995]}, ["lose less than 1 % at 10 x"]),

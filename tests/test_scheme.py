@@ -111,6 +111,17 @@ def test_what_is_dead_goes_before_fine_tuning(arguments: dict[str, Any]) -> None
     assert penalised == [not off] * 2
 
 
+def test_a_network_that_has_collapsed_is_tuned_as_it_is() -> None:
+    model = net()
+    first, _ = model.layers
+    first.kernel.assign(first.kernel * 1e-3)  # so that all of it goes
+    options = {**SHORT, "warmup": 0, "ramp": 0, "shrink": True, "regularizer": None}
+    with pytest.warns(UserWarning, match="Nothing dead is taken out"):
+        result = compress(model, (X, Y), (X, Y), sparsity=0.82, **options)
+    assert result.model is model
+    assert result.history.epoch == [0]
+
+
 def test_a_model_that_cannot_be_shrunk_is_told_before_training() -> None:
     class Own(keras.Model):
         def __init__(self) -> None:

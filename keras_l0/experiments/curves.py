@@ -75,6 +75,7 @@ def train_once(model: keras.Model, recipe: Recipe, batches: Augmented, path: Pat
     """
     trained = path.with_name(f"{path.name}.weights.h5")
     if trained.exists():
+        model.optimizer.build(model.trainable_variables)  # whose state is in the file too
         model.load_weights(trained)
         return
     model.fit(
