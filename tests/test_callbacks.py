@@ -12,6 +12,7 @@ from keras import layers, ops
 from strategies import block_oracle, blocks_of, pattern_oracle
 
 from keras_l0 import L2L0, GlobalPrune, KeepZeros, LayerwisePrune, RandomPrune, prune
+from keras_l0.pruning.scores import lamp
 
 Kernels = dict[str, np.ndarray]
 rng = np.random.default_rng(0)
@@ -196,6 +197,25 @@ def test_global_pruning_takes_the_smallest_of_the_whole_network() -> None:
     mask = np.concatenate([gone[name].ravel() for name in SIZES])
     assert mask.sum() == 72
     assert sizes[mask].max() < sizes[~mask].min()
+
+
+@pytest.mark.parametrize("score", ["lamp", lambda w: -np.abs(w)])
+def test_global_pruning_goes_by_the_score(score: Any) -> None:
+    callback = GlobalPrune(0.5, begin=0, score=score)
+    before, masks = first_masks(callback)
+    ranks = {
+        name: lamp([w])[0] if score == "lamp" else np.where(w == 0, -np.inf, score(w))
+        for name, w in before.items()
+    }
+    gone = np.concatenate([ranks[name][masks[name]] for name in ranks])
+    stay = np.concatenate([ranks[name][~masks[name]] for name in ranks])
+    assert len(gone) == WEIGHTS // 2
+    assert gone.max() <= stay.min()
+
+
+def test_a_score_that_is_none() -> None:
+    with pytest.raises(ValueError, match='"magnitude" or "lamp"'):
+        GlobalPrune(0.5, score="norm")
 
 
 def test_uniform_pruning_takes_the_smallest_of_each_layer() -> None:

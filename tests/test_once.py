@@ -239,7 +239,7 @@ def test_no_seed_takes_others_each_time() -> None:
     assert len(picks) == 3
 
 
-SCORE = '"magnitude" or a function of a weight tensor'
+SCORE = '"magnitude" or "lamp", or a function of a weight tensor'
 
 
 @pytest.mark.parametrize(

@@ -86,11 +86,11 @@ def test_the_target_is_reached_and_the_history_has_every_epoch(arguments: dict[s
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param({"compression": 8}, id="compression"),
-        pytest.param({"compression": 8, "ramp": 0}, id="once"),
-        pytest.param({"compression": 8, "finetune": 0}, id="not tuned"),
-        pytest.param({"compression": 8, "finetune_penalty": False}, id="penalty off"),
-        pytest.param({"bound": {"val_accuracy": 0.0}, "fraction": 0.8, "ramp": 5}, id="bound"),
+        pytest.param({"compression": 3}, id="compression"),
+        pytest.param({"compression": 3, "ramp": 0}, id="once"),
+        pytest.param({"compression": 3, "finetune": 0}, id="not tuned"),
+        pytest.param({"compression": 3, "finetune_penalty": False}, id="penalty off"),
+        pytest.param({"bound": {"val_accuracy": 0.0}, "fraction": 0.6}, id="bound"),
     ],
 )
 def test_what_is_dead_goes_before_fine_tuning(arguments: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from keras import ops
 from numpy.typing import NDArray
 from strategies import FLOAT64, invalid, seeds, weights
 
-from keras_l0.pruning.scores import check_seed, custom, magnitude, random
+from keras_l0.pruning.scores import check_seed, custom, lamp, magnitude, random
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +94,15 @@ def test_no_seed_draws_another_each_time() -> None:
 def test_a_bad_seed_is_refused(bad: object) -> None:
     with pytest.raises(ValueError, match=invalid("seed", "None or an integer >= 0", repr(bad))):
         check_seed(bad)
+
+
+def test_lamp_is_its_formula_for_each_tensor_by_itself() -> None:
+    rng = np.random.default_rng(0)
+    tensors = [rng.normal(size=(4, 5)), rng.normal(size=7) * 1e-6]
+    tensors[0][0, 0] = 0.0
+    for w, found in zip(tensors, lamp(tensors), strict=True):
+        wanted = [u**2 / sum(v**2 for v in w.ravel() if abs(v) >= abs(u)) for u in w.ravel()]
+        np.testing.assert_allclose(found.ravel(), wanted, rtol=1e-12)
+        assert found.max() == 1.0
+    assert [found.shape for found in lamp([np.zeros((2, 3))])] == [(2, 3)]
+    assert not lamp([np.zeros((2, 3))])[0].any()

@@ -1,12 +1,13 @@
 """Pruning during ``fit``, as Keras callbacks."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras_l0.pruning import plan, scores
 from keras_l0.pruning.goals import Goal, global_goal, layerwise_goal
 from keras_l0.pruning.keep import KeepZeros
+from keras_l0.pruning.once import choose_score
 from keras_l0.pruning.schedules import Ramp, check_ramp, resolve
 from keras_l0.pruning.units import SINGLE, Unit, choose_unit
 
@@ -117,6 +118,9 @@ class GlobalPrune(Prune):
         end: the epoch that prunes last.
         every: epochs from one pruning to the next.
         power: the ramp's degree, > 0; larger is steeper at the beginning.
+        score: ``"magnitude"``; ``"lamp"``, w² over the sum of the squares of all weights of its
+            tensor that are as large or larger, which spares small layers; or a function from a
+            weight tensor (NumPy) to scores of its shape. The smallest go first.
         regrow: whether weights may grow back until the ramp's last tenth, ranked anew at each
             pruning. Otherwise a zero stays.
         block: two integers ≥ 1, as ``(4, 1)``: a kernel is cut into blocks of so many weights
@@ -151,7 +155,8 @@ class GlobalPrune(Prune):
     >>> two_of_four = GlobalPrune(pattern="2:4", begin=5, end=15)
 
     Source: the paper's GP (section 4.1); the ramp is Zhu & Gupta's (2017); N:M is NVIDIA's 2:4
-    (Mishra et al., "Accelerating sparse deep neural networks", 2021).
+    (Mishra et al., "Accelerating sparse deep neural networks", 2021); LAMP is Lee et al.'s,
+    "Layer-adaptive sparsity for the magnitude-based pruning" (2021).
     """
 
     def __init__(
@@ -163,6 +168,7 @@ class GlobalPrune(Prune):
         end: int | None = None,
         every: int = 1,
         power: float = 3.0,
+        score: str | Callable[[scores.Array], scores.Array] = "magnitude",
         regrow: bool = False,
         block: tuple[int, int] | None = None,
         pattern: str | None = None,
@@ -179,6 +185,10 @@ class GlobalPrune(Prune):
             layers=layers,
             unit=unit,
         )
+        self.score, self._ranks = score, choose_score("global", score, None)
+
+    def _score(self) -> scores.Score:
+        return self._ranks
 
 
 class LayerwisePrune(Prune):

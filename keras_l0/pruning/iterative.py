@@ -66,8 +66,8 @@ class IterativePrune(KeepZeros):
         begin: the first epoch that may begin with a pruning, ≥ 0, counted from 0 as in ``fit``;
             before epoch 1 there is no metric to go by.
         every: epochs from one look at the metric to the next, ≥ 1.
-        score: ``"magnitude"``, or a function from a weight tensor (NumPy) to scores of its shape;
-            the smallest go first.
+        score: ``"magnitude"``, ``"lamp"`` as in ``GlobalPrune``, or a function from a weight
+            tensor (NumPy) to scores of its shape; the smallest go first.
         path: a ``.weights.h5`` file for the weights that held, written whole whenever they
             change. A run that is resumed in another process finds them there, and refuses those
             of another metric, or that do not hold its bound; without it, only this object knows
@@ -172,9 +172,8 @@ class IterativePrune(KeepZeros):
                 self.monitor,
                 "Give `fit` validation_data, with validation_freq=1, and `compile` the metric",
             )
-        return self._holds(
-            logs[self.monitor], larger_is_better(self.model, self.monitor, self.mode)
-        )
+        larger = larger_is_better(self.model, self.monitor, self.mode)
+        return holds(logs[self.monitor], self.bound, larger)
 
     def restore(self) -> None:
         """Gives the model the sparsest weights that held, as the end of ``fit`` does.

@@ -61,9 +61,10 @@ def prune(
             themselves at one sparsity, ``"random"`` takes any of the network; ``"neuron"`` takes
             whole neurons and filters, which ``shrink`` then removes. It needs a Sequential or
             Functional model, and ``fraction``, ``flops`` or ``compression``.
-        score: ``"magnitude"``, or a function from a weight tensor (NumPy) to scores of its
-            shape; the smallest go first. For neurons ``"norm"`` or ``"magnitude"``, the ℓ2 norm
-            of the weights that make a channel, or ``"redundancy"``, as in ``NeuronPrune``.
+        score: ``"magnitude"``, ``"lamp"`` as in ``GlobalPrune``, or a function from a weight
+            tensor (NumPy) to scores of its shape; the smallest go first. For neurons ``"norm"``
+            or ``"magnitude"``, the ℓ2 norm of the weights that make a channel, or
+            ``"redundancy"``, as in ``NeuronPrune``.
         seed: for ``method="random"``, an integer ≥ 0; ``None`` draws one.
         layers: ``fnmatch`` patterns on a layer's path or name, or one: only these are pruned,
             frozen ones too. ``None`` for every prunable weight that is not frozen.
