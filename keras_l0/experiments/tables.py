@@ -192,7 +192,7 @@ _GRADUAL = Recipe(
     tuned_l2=2e-4,
 )
 _ROWS_2 = {
-    "dense, l2": replace(_PAPER, l0=0.0, finetune=0, weight_compression=1.0),
+    "dense, l2": replace(_PAPER, l0=0.0, weight_compression=1.0),
     "the paper's scheme, NORM": _PAPER,
     "the paper's scheme, NORM of l0 alone": replace(_PAPER, scale="layer_size_l0"),
     **{
@@ -217,7 +217,7 @@ _GRADUAL_3 = Recipe(
     shrink=True,
 )
 _ROWS_3 = {
-    "dense, l2": replace(_PAPER_3, l0=0.0, finetune=0, weight_compression=1.0),
+    "dense, l2": replace(_PAPER_3, l0=0.0, weight_compression=1.0),
     "the paper's scheme, NORM": _PAPER_3,
     "the paper's scheme, NORM of l0 alone": replace(_PAPER_3, scale="layer_size_l0"),
     "gradual, 402 x in weights": replace(_GRADUAL_3, weight_compression=402.0),
