@@ -1,11 +1,15 @@
 """Tables of the paper: what is made of their runs."""
 
+from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
 import pytest
 
 from keras_l0.experiments import published
-from keras_l0.experiments.tables import TABLE_2, rows
+from keras_l0.experiments.networks import lenet_300_100
+from keras_l0.experiments.tables import TABLE_2, _export, rows
 
 
 def cell(row: str, seed: int, error: float, compression: float) -> dict[str, Any]:
@@ -73,3 +77,20 @@ def test_the_report_and_the_plot_have_ours_and_theirs() -> None:
     assert "| ours | 2 | 1.95 ± 0.07 | 96.0 | 192.0 |" in text
     assert "| CPA, published |  | 1.77 | 85 |  |" in text
     assert [len(line.get_xdata()) for line in TABLE_2.draw(values).lines] == [1, 15]
+
+
+def test_the_file_of_a_run_takes_any_batch_of_pixels(tmp_path: Path) -> None:
+    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    model = lenet_300_100((28, 28), 10)
+    x = np.random.default_rng(0).random((7, 28, 28), np.float32)
+    _export(model, tmp_path / "net.tflite", x)
+    wanted = keras.ops.convert_to_numpy(model(x))
+    for batch in (1, 7):
+        runtime = litert.Interpreter(str(tmp_path / "net.tflite"))
+        place = runtime.get_input_details()[0]["index"]
+        runtime.resize_tensor_input(place, [batch, 28, 28])
+        runtime.allocate_tensors()
+        runtime.set_tensor(place, x[:batch])
+        runtime.invoke()
+        found = runtime.get_tensor(runtime.get_output_details()[0]["index"])
+        np.testing.assert_allclose(found, wanted[:batch], atol=2e-3)

@@ -16,7 +16,9 @@ from keras_l0.experiments import datasets, published
 from keras_l0.experiments.records import Cell, Values
 from keras_l0.experiments.study import Cells, Study, markdown_table, name_of
 from keras_l0.experiments.training import Recipe, measure, train
+from keras_l0.export.rewrites import for_any_batch
 from keras_l0.export.tflite import export_tflite
+from keras_l0.files import write_bytes
 from keras_l0.report.plots import plot_tradeoff
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def _export(model: keras.Model, path: Path, check: NDArray[Any]) -> None:
             quantize="float16",
             check_data=datasets.fit_to(check, model.input_shape[1:]),
         )
+        write_bytes(path, for_any_batch(path.read_bytes()))
     except RuntimeError as error:  # not a reason to lose what was trained
         warnings.warn(f"{path.name} is not exported. {error}", stacklevel=2)
 

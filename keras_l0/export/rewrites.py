@@ -19,6 +19,33 @@ _DEQUANTIZE_BYTES = 100
 _BLOCKS_BYTES = 200
 
 
+def for_any_batch(content: bytes) -> bytes:
+    """Reshapes of one sample become reshapes of as many as come: (1, 784) is (-1, 784).
+
+    A file of one sample can then be resized to any batch, as ``resize_tensor_input`` does.
+
+    Args:
+        content: a file that takes one sample at a time.
+
+    Returns:
+        The file; with a batch of 1 it computes the same.
+    """
+    model = flatfile.read(content)
+    for graph in model.subgraphs:
+        for op in graph.operators:
+            if flatfile.operator_name(model, op) != "RESHAPE" or len(op.inputs) < 2:
+                continue
+            x, shape = (graph.tensors[place] for place in op.inputs[:2])
+            if x.shape[0] != 1 or not flatfile.has_data(model, shape):
+                continue
+            sizes = np.array(flatfile.values(model, shape))
+            if sizes[0] == 1 and (sizes > 0).all():
+                sizes[0] = -1
+                op.inputs = [op.inputs[0], flatfile.add_tensor(model, graph, shape, data=sizes)]
+                op.builtinOptions = None  # where the sizes stand once more
+    return flatfile.write(model)
+
+
 def widened(content: bytes) -> bytes:
     """Int8 weights in front of float32 operators are widened to float32 when the file is loaded.
 
