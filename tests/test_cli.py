@@ -77,7 +77,7 @@ def test_search_finds_settings_that_compress_takes(
     out = tmp_path / "found"
     files = [str(model_file), "--data", str(data_file)]
     arguments = ["search", *files, "--bound", "val_accuracy=0.1", "--out", str(out)]
-    arguments += ["--trials", "2", "--sep-trials", "1", "--compression", "1.5", "2"]
+    arguments += ["--trials", "2", "--sep-trials", "1", "--compression", "1.2", "1.3"]
     arguments += ["--ramp", "1", "1", "--warmup", "1", "--finetune", "1", "--workers", "2"]
     assert cli.main(arguments) == 0
     assert {path.name for path in out.iterdir()} == {
