@@ -95,6 +95,12 @@ def test_the_target_is_reached_and_the_history_has_every_epoch(arguments: dict[s
 )
 def test_what_is_dead_goes_before_fine_tuning(arguments: dict[str, Any]) -> None:
     given, options = net(), {**SHORT, **arguments}
+    first, second = given.layers
+    first.kernel.assign(ops.convert_to_numpy(first.kernel) * ([1e-6] + [1.0] * 7))
+    second.kernel.assign(ops.convert_to_numpy(second.kernel) * ([[1e-6]] + [[1.0]] * 7))
+    given.compile(  # a rate that leaves the first neuron the one that goes
+        keras.optimizers.SGD(1e-4), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     result = compress(given, (X, Y), (X, Y), shrink=True, **options)
     assert result.model.count_params() < given.count_params() == PARAMETERS
     summary = result.report.summary
