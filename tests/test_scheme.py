@@ -90,7 +90,7 @@ def test_the_target_is_reached_and_the_history_has_every_epoch(arguments: dict[s
         pytest.param({"compression": 3, "ramp": 0}, id="once"),
         pytest.param({"compression": 3, "finetune": 0}, id="not tuned"),
         pytest.param({"compression": 3, "finetune_penalty": False}, id="penalty off"),
-        pytest.param({"bound": {"val_accuracy": 0.0}, "fraction": 0.6}, id="bound"),
+        pytest.param({"bound": {"val_accuracy": 0.0}, "fraction": 0.4}, id="bound"),
     ],
 )
 def test_what_is_dead_goes_before_fine_tuning(arguments: dict[str, Any]) -> None:
