@@ -1,4 +1,4 @@
-"""Accuracy against compression of networks trained once: Figures 5 to 9 and Tables 4 to 6."""
+"""Accuracy against compression of networks trained once: Figures 7 to 9 and Tables 4 to 6."""
 
 import json
 import statistics
