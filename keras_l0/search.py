@@ -2,11 +2,9 @@
 
 import glob
 import inspect
-import itertools
 import json
 import math
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
@@ -14,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 
 from keras_l0.attach import regularize
 from keras_l0.data import check_compiled, evaluate
@@ -24,24 +21,22 @@ from keras_l0.pruning import plan
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.iterative import MODES, holds, larger_is_better
 from keras_l0.pruning.once import make_plan
-from keras_l0.pruning.targets import find_targets
+from keras_l0.pruning.targets import Weight, find_targets, names_down
 from keras_l0.regularizers import L2L0
 from keras_l0.report.plots import plot_tradeoff
 from keras_l0.report.summary import summarize
 from keras_l0.scheme import compress
 from keras_l0.structure.shrink import shrink
+from keras_l0.studies import FAILED, done, finished, open_study
 from keras_l0.text import table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from optuna import Study, Trial
-    from optuna.storages import BaseStorage
+    from optuna import Trial
 
 Settings = dict[str, Any]
 Range = tuple[float, float]
 
-_SPACE = "space"
-_FAILED = "failed"
 _FACTORS = ("l2", "l0", "beta")
 _FIXED: Settings = {
     "scale": "layer_size",
@@ -210,7 +205,8 @@ def search(
     there, and several processes or machines that name one storage share its trials.
 
     Args:
-        model: a built and compiled model, trained or not; it is left as it is.
+        model: a built and compiled model that ``shrink`` takes, trained or not; it is left as it
+            is.
         train: as in ``compress``.
         validation: as in ``compress``; the metric is measured on it. Do not give test data.
         trials: how many are to be done in the storage, those among them that failed: whose weights
@@ -255,6 +251,7 @@ def search(
         raise ImportError("Search needs Optuna. Run `pip install keras_l0[search]`.")
     check_compiled(model)
     check_built(model)
+    shrink(model)  # what no trial could do is said before the first
     whole_at_least("trials", trials, 1)
     whole_at_least("seed", seed, 0)
     choice("mode", mode, MODES)
@@ -279,7 +276,7 @@ def search(
         drawn = _Sep(space, dict(start), _penalties(model, start))
     _check_reach(model, space)
     larger = larger_is_better(model, _known(model, validation, metric), mode)
-    study = _study(
+    study = open_study(
         storage,
         name,
         larger,
@@ -301,7 +298,7 @@ def search(
         try:
             value, compression = _tried(model, train, validation, settings, metric)
         except _FailedError as error:
-            trial.set_user_attr(_FAILED, str(error))
+            trial.set_user_attr(FAILED, str(error))
             if verbose:
                 print(f"{name}, trial {trial.number} failed: {error}")
             raise
@@ -309,14 +306,14 @@ def search(
             print(f"{name}, trial {trial.number}: {metric} {value:.4f} at {compression:.1f}x")
         return value, compression
 
-    while _done(study) < trials:
+    while done(study) < trials:
         study.optimize(objective, n_trials=1, catch=(_FailedError,))
     return SearchResult(
         metric,
         larger,
         tuple(
             Found(name, one.number, one.values[0], one.values[1], one.user_attrs["settings"])
-            for one in _finished(study)
+            for one in finished(study)
         ),
     )
 
@@ -417,17 +414,28 @@ def _draw(trial: "Trial", name: str, range_: Range) -> float:
 
 
 def _penalties(model: keras.Model, start: Mapping[str, Any]) -> dict[str, L2L0]:
-    """The penalty of each kernel under these settings, by the kernel's path."""
+    """The penalty of each kernel under these settings, by the names that lead to it."""
     settings = read_settings(start)
     if settings.get("regularizer") is None:
         raise invalid_argument("start", "settings with a regularizer", dict(start))
+    copy = copy_of(model)
     attached = regularize(
-        copy_of(model),
+        copy,
         settings["regularizer"],
         scale=settings.get("scale"),
         overrides=settings.get("overrides"),
     )
-    return {path: one for path, one in attached.penalized.items() if isinstance(one, L2L0)}
+    named = {_name(weight): weight.path for weight in find_targets(copy).live}
+    if strange := named.keys() - map(_name, find_targets(model).live):
+        expected = "layers with names that its copies keep (a `name` in their constructor)"
+        raise invalid_argument("model", expected, min(strange))
+    penalties = {name: attached.penalized.get(path) for name, path in named.items()}
+    return {name: one for name, one in penalties.items() if isinstance(one, L2L0)}
+
+
+def _name(weight: Weight) -> str:
+    """The names that lead to a weight, by which ``overrides`` knows it in each copy."""
+    return f"{names_down(weight.lineage)}/{weight.variable.name}"
 
 
 def _tried(
@@ -468,94 +476,6 @@ def _known(model: keras.Model, validation: Any, metric: str) -> str:
     if metric not in there:
         raise invalid_argument("metric", f"one of {', '.join(there)}", metric)
     return metric
-
-
-def _storage(place: str | os.PathLike[str]) -> "BaseStorage":
-    """What Optuna keeps a study in: a file to which each step is appended, or a database."""
-    if "://" in os.fspath(place):
-        return _database(os.fspath(place))
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    path = Path(place)
-    if path.is_dir() or not path.parent.is_dir():
-        raise invalid_argument("storage", "a file in an existing folder, or a URL", str(place))
-    _check_journal(path)
-    return JournalStorage(JournalFileBackend(str(path)))
-
-
-def _database(url: str) -> "BaseStorage":
-    from optuna.storages import RDBStorage
-    from sqlalchemy.exc import DBAPIError
-
-    try:
-        return RDBStorage(url)
-    except DBAPIError:  # another process is making the tables at this moment, or it fails again
-        time.sleep(1)
-        return RDBStorage(url)
-
-
-def _check_journal(path: Path) -> None:
-    """Raises a ``ValueError`` if there is a file whose first line is no step of a study."""
-    if not path.exists():
-        return
-    try:
-        with path.open() as lines:
-            known = all("op_code" in json.loads(line) for line in itertools.islice(lines, 1))
-    except (OSError, ValueError, TypeError):
-        known = False
-    if not known:
-        raise invalid_argument("storage", "a file of an earlier search, or a new one", str(path))
-
-
-def _study(
-    place: str | os.PathLike[str], name: str, larger: bool, seed: int, space: Settings
-) -> "Study":
-    """The study of this name, begun or gone on with.
-
-    Raises:
-        ValueError: if it searches something else.
-    """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a line for each trial is printed here
-    storage = _storage(place)
-    try:
-        study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError:  # there is none; another process may make it at this moment
-        study = optuna.create_study(
-            study_name=name,
-            storage=storage,
-            directions=["maximize" if larger else "minimize", "maximize"],
-            load_if_exists=True,
-        )
-    wanted = json.loads(json.dumps(space))
-    if not study.trials and _SPACE not in study.user_attrs:
-        study.set_user_attr(_SPACE, wanted)
-    there = study.user_attrs.get(_SPACE, {})
-    if there != wanted:
-        differ = [key for key in wanted if there.get(key) != wanted[key]]
-        raise invalid_argument(
-            "storage",
-            f"one whose study {name!r} searches the same space",
-            ", ".join(f"{key} {there.get(key)}" for key in differ),
-            "Name another study or another storage: this one is left as it is",
-        )
-    # A search that goes on draws what it has not drawn before.
-    state = np.random.SeedSequence((seed, len(study.trials))).generate_state(1)
-    study.sampler = optuna.samplers.TPESampler(seed=int(state[0]))
-    return study
-
-
-def _finished(study: "Study") -> list[Any]:
-    """The trials that have values, whichever process made them."""
-    return [one for one in study.get_trials(deepcopy=False) if one.values is not None]
-
-
-def _done(study: "Study") -> int:
-    """How many trials are over; interrupted ones, and those that a killed process left, are not."""
-    trials = study.get_trials(deepcopy=False)
-    return sum(one.values is not None or _FAILED in one.user_attrs for one in trials)
 
 
 def _in_words(trial: Found) -> str:

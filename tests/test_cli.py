@@ -88,9 +88,12 @@ def test_search_finds_settings_that_compress_takes(
     assert norm == "norm"
     assert sep.startswith("sep from ")
     assert "holds val_accuracy=0.1" in capsys.readouterr().out
-    settings = ["--settings", str(out / "best.json")]
-    status = cli.main(["compress", *files, *settings, "--out", str(tmp_path / "small")])
-    assert status == 0, capsys.readouterr().err
+    layerwise = tmp_path / "layerwise.json"
+    layerwise.write_text(json.dumps(found["trials"][-1]["settings"]))
+    for file in (layerwise, out / "best.json"):
+        settings = ["--settings", str(file)]
+        status = cli.main(["compress", *files, *settings, "--out", str(tmp_path / "small")])
+        assert status == 0, capsys.readouterr().err
     report = json.loads((tmp_path / "small/report.json").read_text())
     best = json.loads((out / "best.json").read_text())
     assert report["settings"]["learning_rate"] == best["learning_rate"]

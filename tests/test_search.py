@@ -104,28 +104,96 @@ def test_the_model_is_left_as_it_is(tmp_path: Path) -> None:
     assert model.layers[0].kernel.regularizer is None
 
 
+START: dict[str, Any] = {
+    "regularizer": {"l2": 1e-5, "l0": 1e-4, "beta": 10.0},
+    "scale": "layer_size",
+    "warmup": 1,
+    "ramp": 1,
+    "finetune": 0,
+    "power": 1.0,
+    "learning_rate": 1e-3,
+}
+
+
 def test_sep_gives_each_layer_its_own_penalty_around_the_start(tmp_path: Path) -> None:
-    start = {
-        "regularizer": {"l2": 1e-5, "l0": 1e-4, "beta": 10.0},
-        "scale": "layer_size",
-        "warmup": 1,
-        "ramp": 1,
-        "finetune": 0,
-        "power": 1.0,
-        "learning_rate": 1e-3,
-    }
-    sep = found(tmp_path / "s.log", 2, start=start, name="sep", **DEFAULTS)
+    sep = found(tmp_path / "s.log", 2, start=START, name="sep", **DEFAULTS)
     for one in sep.trials:
         overrides = read_settings(one.settings)["overrides"]
-        assert sorted(overrides) == ["net/hidden/kernel", "net/out/kernel"]
+        assert sorted(overrides) == ["hidden/kernel", "out/kernel"]
         # The last layer's 48 weights are 48/128 of the largest one's.
         for path, norm in (
-            ("net/hidden/kernel", 1e-4),
-            ("net/out/kernel", 1e-4 * (48 / 128) ** 0.5),
+            ("hidden/kernel", 1e-4),
+            ("out/kernel", 1e-4 * (48 / 128) ** 0.5),
         ):
             assert norm / 4 <= overrides[path].l0 <= norm * 4
         assert one.settings["learning_rate"] == 1e-3
     assert "layer by layer" in str(sep)
+
+
+def test_what_sep_finds_holds_for_the_model_of_a_file_too(tmp_path: Path) -> None:
+    (one,) = found(tmp_path / "s.log", 1, start=START, name="sep", **DEFAULTS).trials
+    model = net()
+    model.optimizer.build(model.trainable_variables)  # else Keras warns when it loads the file
+    model.save(tmp_path / "net.keras")
+    model = keras.models.load_model(tmp_path / "net.keras")
+    settings = read_settings(one.settings)
+    compress(model, data(), data(), **settings, verbose=0)
+    for layer in model.layers:
+        expected = settings["overrides"][f"{layer.name}/kernel"]
+        assert layer.kernel_regularizer.get_config() == expected.get_config()
+
+
+@keras.saving.register_keras_serializable("test_search")
+class Around(keras.layers.Layer):
+    """A layer around a dense one, which it names or not."""
+
+    def __init__(self, named: bool, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.named = named
+        self.inner = layers.Dense(3, "softmax", name="inner" if named else None)
+
+    def build(self, shape: Any) -> None:
+        self.inner.build(shape)
+
+    def call(self, x: Any) -> Any:
+        return self.inner(x)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "named": self.named}
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_sep_wants_layers_that_keep_their_names(named: bool, tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((8,)), Around(named, name="around")])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    arguments: dict[str, Any] = {"start": START, "trials": 1, "storage": tmp_path / "s"}
+    arguments |= {"space": Space(compression=(1.5, 2.0)), "verbose": 0}
+    if named:
+        (one,) = search(model, data(), data(), **arguments).trials
+        assert list(one.settings["overrides"]) == ["around/inner/kernel"]
+    else:
+        with pytest.raises(ValueError, match="layers with names that its copies keep"):
+            search(model, data(), data(), **arguments)
+
+
+class Called(keras.Model):
+    """A model that is only a call, which nothing can shrink."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = layers.Dense(3, "softmax")
+
+    def call(self, x: Any) -> Any:
+        return self.out(x)
+
+
+def test_a_model_that_no_trial_could_shrink_is_refused_at_once(tmp_path: Path) -> None:
+    model = Called()
+    model(data()[0])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    with pytest.raises(ValueError, match="model"):
+        search(model, data(), data(), trials=1, storage=tmp_path / "s", verbose=0)
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize("storage", ["{}/shared.log", "sqlite:///{}/shared.db"])

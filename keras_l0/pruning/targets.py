@@ -175,11 +175,21 @@ def as_patterns(layers: str | Sequence[str] | None) -> list[str]:
 
 
 def matches(lineage: Sequence[keras.Layer], pattern: str) -> bool:
-    """Whether an ``fnmatch`` pattern matches the name or path of a layer or one around it."""
+    """Whether an ``fnmatch`` pattern matches the name or path of a layer or one around it.
+
+    The path is Keras' own, or the names from the model down: Keras' has the model's name in front
+    only where the model was built by its layers' first call, not where it was loaded.
+    """
     return any(
-        fnmatch.fnmatchcase(layer.name, pattern) or fnmatch.fnmatchcase(layer_path(layer), pattern)
-        for layer in lineage
+        fnmatch.fnmatchcase(known, pattern)
+        for depth, layer in enumerate(lineage, 1)
+        for known in (layer.name, layer_path(layer), names_down(lineage[:depth]))
     )
+
+
+def names_down(lineage: Sequence[keras.Layer]) -> str:
+    """The names that lead from the model to a layer: the same in every copy of the model."""
+    return "/".join(layer.name for layer in lineage)
 
 
 def names_variable(pattern: str, lineage: Sequence[keras.Layer], variable: keras.Variable) -> bool:
