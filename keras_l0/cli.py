@@ -30,6 +30,7 @@ from keras_l0.export.tflite import (
 from keras_l0.files import check_folder, check_target, replacing, write_text
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.iterative import FRACTION, MODES
+from keras_l0.pruning.scores import NAMED
 from keras_l0.regularizers import L2L0
 from keras_l0.report.plots import require_matplotlib, save_figure
 from keras_l0.report.summary import summarize
@@ -90,6 +91,7 @@ def compress(options: argparse.Namespace) -> None:
         mode=options.mode,
         fraction=options.fraction,
         method=options.method,
+        score=options.score,
         **settings,
     )
     model = result.model  # a new one, if the settings shrink it
@@ -331,6 +333,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--beta", type=float, default=10.0, help="β (%(default)s)")
     one.add_argument("--scale", choices=("layer_size", "layer_size_l0"), help="NORM")
     one.add_argument("--method", choices=("global", "layerwise", "random"), default="global")
+    one.add_argument("--score", choices=tuple(NAMED), default="magnitude", help="what goes first")
     one.add_argument("--warmup", type=int, default=10, help="epochs before pruning (%(default)s)")
     one.add_argument(
         "--ramp", type=int, default=20, help="epochs of pruning, 0 for once (%(default)s)"

@@ -18,6 +18,7 @@ from keras_l0.export.tflite import CALIBRATED, check_export, export_tflite
 from keras_l0.models import check_recompiles
 from keras_l0.pruning.iterative import FRACTION
 from keras_l0.pruning.keep import KeepZeros
+from keras_l0.pruning.scores import Ranking
 from keras_l0.pruning.targets import matches, walk
 from keras_l0.report.summary import summarize
 from keras_l0.result import Report, Result
@@ -43,6 +44,7 @@ def compress(
     scale: str | None = None,
     overrides: Mapping[str, Regularizer | None] | None = None,
     method: str = "global",
+    score: Ranking = "magnitude",
     warmup: int = 10,
     ramp: int = 20,
     finetune: int = 10,
@@ -101,6 +103,7 @@ def compress(
         scale: as in ``regularize``, for a ``regularizer`` that is given or chosen here.
         overrides: as in ``regularize``, likewise.
         method: ``"global"``, ``"layerwise"`` or ``"random"``.
+        score: what ``method="global"`` and a ``bound`` rank by, as in ``GlobalPrune``.
         warmup: epochs of training before the first pruning, ≥ 0.
         ramp: epochs over which the sparsity grows; 0 prunes once.
         finetune: epochs after the last pruning, ≥ 0.
@@ -168,6 +171,7 @@ def compress(
         mode=mode,
         fraction=fraction,
         method=method,
+        score=score,
         warmup=warmup,
         ramp=ramp,
         finetune=finetune,
@@ -296,6 +300,8 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(item) for item in value]
+    if callable(value):
+        return getattr(value, "__name__", repr(value))
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -13,7 +13,7 @@ from keras_l0.composite import Composite, constraints
 from keras_l0.errors import choice, invalid_argument
 from keras_l0.filter_penalties import RedundancyPenalty
 from keras_l0.models import check_finite
-from keras_l0.pruning import plan
+from keras_l0.pruning import plan, scores
 from keras_l0.pruning.callbacks import GlobalPrune, LayerwisePrune, RandomPrune
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.iterative import FRACTION, IterativePrune, is_loss
@@ -65,6 +65,7 @@ class Weights(Way):
 
     goal: Goal
     method: str
+    score: scores.Ranking
     seed: int | None
     layers: Layers
     power: float
@@ -84,18 +85,32 @@ class Weights(Way):
         }
         if self.method == "random":
             return RandomPrune(**options, seed=self.seed)
-        kind = GlobalPrune if self.method == "global" else LayerwisePrune
-        return kind(**options, regrow=self.regrow)
+        if self.method == "layerwise":
+            return LayerwisePrune(**options, regrow=self.regrow)
+        return GlobalPrune(**options, regrow=self.regrow, score=self.score)
 
     def once(self, model: keras.Model) -> None:
-        prune(model, **vars(self.goal), method=self.method, seed=self.seed, layers=self.layers)
+        prune(
+            model,
+            **vars(self.goal),
+            method=self.method,
+            score=self.score,
+            seed=self.seed,
+            layers=self.layers,
+        )
 
 
 class Bound(Way):
     """Single weights, for as long as a metric holds."""
 
     def __init__(
-        self, bound: Mapping[str, float], mode: str, fraction: float, begin: int, layers: Layers
+        self,
+        bound: Mapping[str, float],
+        mode: str,
+        fraction: float,
+        score: scores.Ranking,
+        begin: int,
+        layers: Layers,
     ) -> None:
         if not isinstance(bound, Mapping) or len(bound) != 1:
             raise invalid_argument(
@@ -104,7 +119,13 @@ class Bound(Way):
         ((monitor, value),) = bound.items()
         self.layers = layers
         self.pruner = IterativePrune(
-            monitor, value, mode=mode, fraction=fraction, begin=begin, layers=layers
+            monitor,
+            value,
+            mode=mode,
+            fraction=fraction,
+            score=score,
+            begin=begin,
+            layers=layers,
         )
 
     def check(self, model: keras.Model) -> None:
@@ -200,6 +221,7 @@ def choose_way(
     mode: str,
     fraction: float,
     method: str,
+    score: scores.Ranking,
     warmup: int,
     ramp: int,
     finetune: int,
@@ -224,13 +246,14 @@ def choose_way(
             mode=(mode, "auto"),
             fraction=(fraction, FRACTION),
             method=(method, "global"),
+            score=(score, "magnitude"),
             regrow=(regrow, False),
             seed=(seed, None),
         )
         return Filters(compression, flops, layers, power)
     _check_unused('without scheme="redundancy"', flops=(flops, None))
     if bound is not None:
-        way = Bound(bound, mode, fraction, warmup, layers)
+        way = Bound(bound, mode, fraction, score, warmup, layers)
         _check_unused(
             "with a `bound`",
             compression=(compression, None),
@@ -248,12 +271,14 @@ def choose_way(
         return way
     goal = Goal(sparsity, compression)
     _check_unused("without a `bound`", mode=(mode, "auto"), fraction=(fraction, FRACTION))
-    choose_score(method, "magnitude", seed)
+    choose_score(method, score, seed)
+    if method == "layerwise":
+        _check_unused('with method="layerwise"', score=(score, "magnitude"))
     if regrow and ramp < 2:
         raise invalid_argument("regrow", "False without a ramp of 2 epochs or more", regrow)
     if regrow and method == "random":
         raise invalid_argument("regrow", 'False with method="random"', regrow)
-    return Weights(goal, method, seed, layers, power, regrow)
+    return Weights(goal, method, score, seed, layers, power, regrow)
 
 
 def _check_unused(where: str, **arguments: tuple[object, object]) -> None:

@@ -61,6 +61,8 @@ def assert_reached(result: Result, compression: float, epochs: int) -> None:
         pytest.param({"method": "layerwise"}, id="layerwise"),
         pytest.param({"method": "random", "seed": 1}, id="random"),
         pytest.param({"regrow": True, "ramp": 3}, id="regrow"),
+        pytest.param({"score": "lamp"}, id="lamp"),
+        pytest.param({"score": np.square, "ramp": 0}, id="a score of one's own, once"),
         pytest.param({"ramp": 0}, id="the paper's: once"),
         pytest.param({"warmup": 0}, id="no warmup"),
         pytest.param({"finetune": 0}, id="no fine tuning"),
@@ -81,6 +83,25 @@ def test_the_target_is_reached_and_the_history_has_every_epoch(arguments: dict[s
     assert result.report.after == pytest.approx(found, rel=1e-4)
     json.loads(result.report.to_json())
     assert str(result.report)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param({"sparsity": 0.5, "ramp": 0}, id="once"),
+        pytest.param({"sparsity": 0.5, "ramp": 2}, id="a ramp"),
+        pytest.param({"bound": {"val_accuracy": 0.0}, "fraction": 0.5, "ramp": 1}, id="a bound"),
+    ],
+)
+def test_what_the_score_has_least_goes_first(arguments: dict[str, Any]) -> None:
+    options = {"warmup": 0, "finetune": 1, "regularizer": None, "batch_size": 20, "verbose": 0}
+    model = net()
+    model.compile(keras.optimizers.SGD(1e-6), "mse", metrics=["accuracy"])
+    y = np.eye(3, dtype=np.float32)[Y]
+    largest = [np.abs(layer.get_weights()[0]).max() for layer in model.layers]
+    compress(model, (X, y), (X, y), score=lambda w: -np.abs(w), **{**options, **arguments})
+    for layer, value in zip(model.layers, largest, strict=True):
+        assert np.abs(layer.get_weights()[0]).max() < value
 
 
 @pytest.mark.parametrize(
@@ -584,6 +605,24 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"scheme": "redundancy", "flops": 0.5, "scale": "layer_size"},
         "Invalid value for argument `scale`. Expected None for the penalties of "
         "scheme=\"redundancy\". Received: scale='layer_size'",
+    ),
+    "score": (
+        net,
+        {"compression": 4, "score": "snip"},
+        'Invalid value for argument `score`. Expected "magnitude" or "lamp", or a function of a '
+        "weight tensor. Received: score='snip'",
+    ),
+    "score within layers": (
+        net,
+        {"compression": 4, "score": "lamp", "method": "layerwise"},
+        "Invalid value for argument `score`. Expected 'magnitude' with method=\"layerwise\". "
+        "Received: score='lamp'",
+    ),
+    "score of filters": (
+        net,
+        {"flops": 0.5, "score": "lamp", "scheme": "redundancy"},
+        "Invalid value for argument `score`. Expected 'magnitude' with scheme=\"redundancy\". "
+        "Received: score='lamp'",
     ),
     "seed": (
         net,

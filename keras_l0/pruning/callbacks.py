@@ -1,7 +1,7 @@
 """Pruning during ``fit``, as Keras callbacks."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_l0.pruning import plan, scores
@@ -168,7 +168,7 @@ class GlobalPrune(Prune):
         end: int | None = None,
         every: int = 1,
         power: float = 3.0,
-        score: str | Callable[[scores.Array], scores.Array] = "magnitude",
+        score: scores.Ranking = "magnitude",
         regrow: bool = False,
         block: tuple[int, int] | None = None,
         pattern: str | None = None,

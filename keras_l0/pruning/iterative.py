@@ -105,7 +105,7 @@ class IterativePrune(KeepZeros):
         mode: str = "auto",
         begin: int = 0,
         every: int = 1,
-        score: str | Callable[[scores.Array], scores.Array] = "magnitude",
+        score: scores.Ranking = "magnitude",
         path: str | os.PathLike[str] | None = None,
         layers: str | Sequence[str] | None = None,
     ) -> None:

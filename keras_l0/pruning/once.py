@@ -1,6 +1,6 @@
 """Pruning once and now."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
@@ -37,7 +37,7 @@ def prune(
     *,
     compression: float | None = None,
     method: str = "global",
-    score: str | Callable[[scores.Array], scores.Array] = "magnitude",
+    score: scores.Ranking = "magnitude",
     seed: int | None = None,
     layers: str | Sequence[str] | None = None,
     fraction: float | None = None,
@@ -142,9 +142,7 @@ def _prune_neurons(
     )
 
 
-def choose_score(
-    method: str, score: str | Callable[[scores.Array], scores.Array], seed: int | None
-) -> scores.Score:
+def choose_score(method: str, score: scores.Ranking, seed: int | None) -> scores.Score:
     """The score that a method ranks by.
 
     Raises:

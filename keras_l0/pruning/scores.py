@@ -10,6 +10,8 @@ from keras_l0.errors import invalid_argument, is_whole
 
 Array = NDArray[np.floating]
 Score = Callable[[Sequence[Array]], list[Array]]
+Ranking = str | Callable[[Array], Array]
+"""What users give: a name in ``NAMED``, or a function from a tensor to scores of its shape."""
 
 
 def magnitude(weights: Sequence[Array]) -> list[Array]:
