@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from keras_l0.experiments import curves
-from keras_l0.experiments.curves import FIGURE_7, FIGURE_8, FIGURE_9, TABLE_4, rows, run
+from keras_l0.experiments.curves import rows, run
+from keras_l0.experiments.figures import FIGURE_7, FIGURE_8, FIGURE_9, TABLE_4
 from keras_l0.experiments.records import Cell
 from keras_l0.experiments.training import Recipe
 
@@ -98,6 +99,14 @@ def test_rows_have_the_increase_over_the_first_line() -> None:
         "l0, 5x in weights, with FT",
     ]
     assert [row["increase"] for row in found] == [0, 1, 13, 0.5, 0.5, 2, 0, 1]
+
+
+def test_the_increase_is_over_the_first_line_tuned_for_as_long() -> None:
+    first = done("l2", 7.0, [7.0, 20.0], [6.5, 9.0])
+    for points in first["result"]["curves"].values():
+        points[0]["weight_compression"] = 1.0
+    found = rows([first, done("l0", 7.5, [7.5, 9.0])])
+    assert [row["increase"] for row in found] == [0.5, 0.5, 13.5, 0, 2.5, 1, 1, 2.5]
 
 
 @pytest.mark.parametrize(("tuned", "held"), [(8.0, [True, True]), (9.5, [False, False])])

@@ -6,7 +6,15 @@ from pathlib import Path
 
 from keras_l0.errors import invalid_argument, whole_at_least
 from keras_l0.experiments.attraction import FIGURE_1, FIGURE_2, TABLE_1
-from keras_l0.experiments.curves import FIGURE_7, FIGURE_8, FIGURE_9, TABLE_4
+from keras_l0.experiments.figures import (
+    FIGURE_7,
+    FIGURE_7_SMALL,
+    FIGURE_8,
+    FIGURE_8_SMALL,
+    FIGURE_9,
+    FIGURE_9_SMALL,
+    TABLE_4,
+)
 from keras_l0.experiments.norms import EXPERIMENT_1
 from keras_l0.experiments.records import Values, run_cells, write
 from keras_l0.experiments.structural import TABLE_7
@@ -29,6 +37,9 @@ STUDIES: dict[str, Study] = {
     "figure7": FIGURE_7,
     "figure8": FIGURE_8,
     "figure9": FIGURE_9,
+    "figure7_small": FIGURE_7_SMALL,
+    "figure8_small": FIGURE_8_SMALL,
+    "figure9_small": FIGURE_9_SMALL,
 }
 
 

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import keras
@@ -21,6 +22,7 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "lenet_300_100": networks.lenet_300_100,
     "lenet_5_caffe": networks.lenet_5_caffe,
     "vgg_16": convolutional.vgg_16,
+    "small_vgg": partial(convolutional.vgg_16, width=0.25),
     "resnet_20": convolutional.resnet_20,
     "resnet_50": convolutional.resnet_50,
 }

@@ -1,0 +1,223 @@
+"""The figures and tables of networks trained once: Figures 5 to 9 and Tables 4 to 6."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from keras_l0.experiments import published
+from keras_l0.experiments.curves import draw, report, rows, run
+from keras_l0.experiments.records import Cell, Values
+from keras_l0.experiments.study import Cells, Study
+from keras_l0.experiments.training import Recipe
+
+Lines = Mapping[str, Recipe]
+Claims = Callable[[Sequence[Values]], dict[str, bool]]
+
+
+def _cells(
+    lines: Lines,
+    dataset: str,
+    images: int | None,
+    ratios: Sequence[float],
+    seeds: Sequence[int],
+    quick: bool,
+) -> list[Cell]:
+    size: Values = {"images": images, "tested": None}
+    if quick:
+        seeds, ratios, size = seeds[:1], ratios[::3], {"images": 64, "tested": 64}
+        lines = {
+            name: replace(recipe, warmup=1, finetune=min(recipe.finetune, 1), batch=32)
+            for name, recipe in lines.items()
+        }
+    return [
+        Cell(name, seed, {**recipe.settings, "dataset": dataset, "ratios": list(ratios), **size})
+        for seed in seeds
+        for name, recipe in lines.items()
+    ]
+
+
+def _conclude(done: Cells, claims: Claims, peers: Sequence[Values]) -> Values:
+    found = rows(done)
+    return {"rows": found, "published": list(peers), "checks": claims(found)}
+
+
+def _reached(found: Sequence[Values], line: str, loss: float = 1.0) -> float:
+    """The largest compression of a line that costs so much of its own accuracy, or less."""
+    mine = [row for row in found if row["line"] == line]
+    least = next(row["error_mean"] for row in mine if not row["way"])
+    return max(row["compression"] for row in mine if row["error_mean"] <= least + loss)
+
+
+def _first_errors(found: Sequence[Values]) -> dict[str, float]:
+    """Of each line before pruning."""
+    return {row["line"]: row["error_mean"] for row in found if not row["way"]}
+
+
+def _fivefold(found: Sequence[Values]) -> dict[str, bool]:
+    """Figure 7 and Table 5: the first line is of a network without ℓ0."""
+    tuned = [
+        row
+        for row in found
+        if row["line"] != found[0]["line"]
+        and row["way"] == "with FT"
+        and row["weight_compression"] >= 4.9
+    ]
+    plain = {
+        (row["line"], row["weight_compression"]): row["error_mean"]
+        for row in found
+        if row["way"] == "without FT"
+    }
+    return {
+        "5 times at 1.1 % more error or less, with FT": any(
+            row["increase"] <= 1.1 for row in tuned
+        ),
+        "FT better at each of these compressions": bool(tuned)
+        and all(row["error_mean"] < plain[row["line"], row["weight_compression"]] for row in tuned),
+    }
+
+
+def _larger_strength(found: Sequence[Values]) -> dict[str, bool]:
+    """Figure 8 and Table 6: the lines are of rising α_ℓ0."""
+    errors = _first_errors(found)
+    reached = [_reached(found, line) for line in errors]
+    first = list(errors.values())
+    return {
+        "a larger α_ℓ0 reaches more compression within 1 %": reached == sorted(reached)
+        and reached[0] < reached[-1],
+        "a larger α_ℓ0 has a lower accuracy before pruning": first == sorted(first),
+    }
+
+
+def _beta_matters_little(found: Sequence[Values]) -> dict[str, bool]:
+    """Figure 9: of each α_ℓ0 there is a line with β 5 and one with 10, in this order."""
+    reached = [_reached(found, line) for line in _first_errors(found)]
+    pairs = list(zip(reached[::2], reached[1::2], strict=True))
+    return {
+        "β of 5 and of 10 reach alike compressions within 1 %, by a factor of 2": all(
+            max(pair) <= 2 * min(pair) for pair in pairs
+        )
+    }
+
+
+def _study(
+    title: str,
+    lines: Lines,
+    dataset: str,
+    ratios: Sequence[float],
+    claims: Claims,
+    peers: Sequence[Values] = (),
+    *,
+    seeds: int = 3,
+    images: int | None = None,
+) -> Study:
+    return Study(
+        title,
+        partial(_cells, lines, dataset, images, ratios, range(seeds)),
+        run,
+        partial(_conclude, claims=claims, peers=peers),
+        report,
+        draw,
+        folder=True,
+    )
+
+
+_VGG = Recipe(
+    "vgg_16",
+    l2=1e-4,
+    scale="layer_size",
+    rate=1e-3,
+    batch=128,
+    warmup=150,
+    augmentation="shifted",
+)
+_RESNET_20 = replace(_VGG, network="resnet_20", finetune=40, warmup=160)
+_RESNET_50 = replace(_VGG, network="resnet_50", warmup=100, augmentation="warped")
+_RATIOS = (1.5, 2.0, 3.0, 4.0, 5.0, 6.5, 8.0, 10.0, 12.5, 16.0, 20.0, 25.0, 32.0, 40.0)
+
+FIGURE_7 = _study(
+    "Figure 7 and Table 5: ResNet-20 on CIFAR-10",
+    {
+        "l2": _RESNET_20,
+        "NORM": replace(_RESNET_20, l0=1e-6),
+        "NORM of l0 alone": replace(_RESNET_20, l0=1e-6, scale="layer_size_l0"),
+    },
+    "cifar10",
+    (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0),
+    _fivefold,
+    published.TABLE_5,
+)
+FIGURE_8 = _study(
+    "Figure 8 and Table 6: VGG-16 on CIFAR-100",
+    {f"α_ℓ0 {l0:g}": replace(_VGG, l0=l0) for l0 in (0.0, 1e-7, 2.5e-7, 5e-7)},
+    "cifar100",
+    _RATIOS,
+    _larger_strength,
+    published.TABLE_6,
+)
+FIGURE_9 = _study(
+    "Figure 9: ResNet-50 on CIFAR-100",
+    {
+        f"α_ℓ0 {l0:g}, β {beta:g}": replace(_RESNET_50, l0=l0, beta=beta)
+        for l0 in (1e-7, 5e-7, 1e-6)
+        for beta in (5.0, 10.0)
+    },
+    "cifar100",
+    _RATIOS,
+    _beta_matters_little,
+)
+TABLE_4 = _study(
+    "Table 4: VGG-16 on CIFAR-10",
+    {
+        "dense, l2": _VGG,
+        "NORM": replace(_VGG, l0=2.5e-7, finetune=40),
+        "NORM of l0 alone": replace(_VGG, l0=2.5e-7, finetune=40, scale="layer_size_l0"),
+    },
+    "cifar10",
+    (5.0, 7.0, 10.0, 15.0, 20.0, 25.0),
+    lambda found: {
+        "6.92 times at 0.41 % more error or less": _within(found, 6.92, 0.41),
+        "14.76 times at 0.7 % more error or less": _within(found, 14.76, 0.7),
+    },
+    published.TABLE_4,
+)
+
+
+def _within(found: Sequence[Values], compression: float, increase: float) -> bool:
+    return any(row["compression"] >= compression and row["increase"] <= increase for row in found)
+
+
+# The same questions, as far as an hour on two processors goes.
+_SHORT_RESNET = replace(_RESNET_20, warmup=16, finetune=6)
+_SHORT_VGG = replace(_VGG, network="small_vgg", warmup=12)
+
+FIGURE_7_SMALL = _study(
+    "Figure 7 in short: ResNet-20 on 20,000 images of CIFAR-10",
+    {"l2": _SHORT_RESNET, "NORM": replace(_SHORT_RESNET, l0=1e-6)},
+    "cifar10",
+    (1.0, 5.0),
+    _fivefold,
+    seeds=1,
+    images=20_000,
+)
+FIGURE_8_SMALL = _study(
+    "Figure 8 in short: a quarter of VGG-16's filters, 10,000 images of CIFAR-10",
+    {f"α_ℓ0 {l0:g}": replace(_SHORT_VGG, l0=l0) for l0 in (0.0, 1e-6, 5e-6, 2e-5)},
+    "cifar10",
+    _RATIOS,
+    _larger_strength,
+    seeds=2,
+    images=10_000,
+)
+FIGURE_9_SMALL = _study(
+    "Figure 9 in short: a quarter of VGG-16's filters, 10,000 images of CIFAR-10",
+    {
+        f"α_ℓ0 {l0:g}, β {beta:g}": replace(_SHORT_VGG, l0=l0, beta=beta)
+        for l0 in (1e-6, 5e-6)
+        for beta in (5.0, 10.0)
+    },
+    "cifar10",
+    _RATIOS,
+    _beta_matters_little,
+    seeds=2,
+    images=10_000,
+)
