@@ -19,7 +19,13 @@ RECIPE = Recipe("lenet_300_100", l0=1e-5, warmup=2, finetune=1, batch=50)
 
 
 def cell(recipe: Recipe = RECIPE, **changes: Any) -> Cell:
-    extra = {"dataset": "digits", "images": 200, "tested": 100, "ratios": [2.0, 8.0]}
+    extra = {
+        "dataset": "digits",
+        "standardized": True,
+        "images": 200,
+        "tested": 100,
+        "ratios": [2.0, 8.0],
+    }
     return Cell("line", 0, {**recipe.settings, **extra, **changes})
 
 

@@ -37,9 +37,12 @@ def run(cell: Cell, folder: Path) -> Values:
     ``finetune`` epochs there is a second curve, each point of it tuned for as long.
     """
     settings = dict(cell.settings)
-    extra = {name: settings.pop(name) for name in ("dataset", "images", "tested", "ratios")}
+    names = ("dataset", "standardized", "images", "tested", "ratios")
+    extra = {name: settings.pop(name) for name in names}
     recipe = Recipe(**settings)
-    data = datasets.standardize(datasets.preprocess(datasets.load(extra["dataset"])))
+    data = datasets.preprocess(datasets.load(extra["dataset"]))
+    if extra["standardized"]:
+        data = datasets.standardize(data)
     keras.utils.set_random_seed(cell.seed)
     model = build(recipe, data.x_train.shape[1:], data.classes)
     x, y = data.x_train[: extra["images"]], data.y_train[: extra["images"]]

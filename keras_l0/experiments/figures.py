@@ -30,7 +30,17 @@ def _cells(
             for name, recipe in lines.items()
         }
     return [
-        Cell(name, seed, {**recipe.settings, "dataset": dataset, "ratios": list(ratios), **size})
+        Cell(
+            name,
+            seed,
+            {
+                **recipe.settings,
+                "dataset": dataset,
+                "standardized": dataset != "mnist",
+                "ratios": list(ratios),
+                **size,
+            },
+        )
         for seed in seeds
         for name, recipe in lines.items()
     ]

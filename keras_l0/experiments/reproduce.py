@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from keras_l0.errors import invalid_argument, whole_at_least
+from keras_l0.experiments.ablation import ABLATION
 from keras_l0.experiments.attraction import FIGURE_1, FIGURE_2, TABLE_1
 from keras_l0.experiments.figures import (
     FIGURE_7,
@@ -37,6 +38,7 @@ STUDIES: dict[str, Study] = {
     "figure7": FIGURE_7,
     "figure8": FIGURE_8,
     "figure9": FIGURE_9,
+    "ablation": ABLATION,
     "figure7_small": FIGURE_7_SMALL,
     "figure8_small": FIGURE_8_SMALL,
     "figure9_small": FIGURE_9_SMALL,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LOOKED_AT = 5_000  # images that are validated on meanwhile; nothing is chosen by them
-_QUICK_IMAGES = 6_000
+QUICK_IMAGES = 6_000
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _export(model: keras.Model, path: Path, check: NDArray[Any]) -> None:
 
 def _cells(recipes: dict[str, Recipe], seeds: Sequence[int], quick: bool) -> list[Cell]:
     if quick:
-        recipes = {name: _shorter(recipe) for name, recipe in recipes.items()}
+        recipes = {name: shorter(recipe) for name, recipe in recipes.items()}
         seeds = seeds[:1]
     return [
         Cell(
@@ -73,7 +73,7 @@ def _cells(recipes: dict[str, Recipe], seeds: Sequence[int], quick: bool) -> lis
             {
                 **recipe.settings,
                 "dataset": "mnist",
-                "images": _QUICK_IMAGES if quick else None,
+                "images": QUICK_IMAGES if quick else None,
                 "exports": recipe.shrink,  # those that are to reach a target
             },
         )
@@ -82,7 +82,7 @@ def _cells(recipes: dict[str, Recipe], seeds: Sequence[int], quick: bool) -> lis
     ]
 
 
-def _shorter(recipe: Recipe) -> Recipe:
+def shorter(recipe: Recipe) -> Recipe:
     """The same on a tenth of the epochs."""
     fewer = {name: -(-getattr(recipe, name) // 10) for name in ("warmup", "ramp", "finetune")}
     if recipe.regrow:
@@ -167,7 +167,7 @@ def _draw(values: Values) -> "Axes":
 
 
 # The settings of a related script by the paper's authors; the paper's own are not published.
-_PAPER = Recipe(
+PAPER = Recipe(
     "lenet_300_100",
     l2=1e-4,
     l0=1e-5,
@@ -180,7 +180,7 @@ _PAPER = Recipe(
     weight_compression=95.0,
 )
 # The best of some tried on 50,000 training images, validated on the other 10,000.
-_GRADUAL = Recipe(
+GRADUAL = Recipe(
     "lenet_300_100",
     l2=5e-5,
     l0=2e-5,
@@ -195,18 +195,16 @@ _GRADUAL = Recipe(
     tuned_l2=2e-4,
 )
 _ROWS_2 = {
-    "dense, l2": replace(_PAPER, l0=0.0, weight_compression=1.0),
-    "the paper's scheme, NORM": _PAPER,
-    "the paper's scheme, NORM of l0 alone": replace(_PAPER, scale="layer_size_l0"),
+    "dense, l2": replace(PAPER, l0=0.0, weight_compression=1.0),
+    "the paper's scheme, NORM": PAPER,
+    "the paper's scheme, NORM of l0 alone": replace(PAPER, scale="layer_size_l0"),
     **{
-        f"gradual, growing back, {kept:g} x in weights": replace(_GRADUAL, weight_compression=kept)
+        f"gradual, growing back, {kept:g} x in weights": replace(GRADUAL, weight_compression=kept)
         for kept in (96.0, 103.0, 129.0)
     },
 }
 
-_PAPER_3 = replace(
-    _PAPER, network="lenet_5_caffe", weight_compression=210.0, warmup=20, finetune=10
-)
+PAPER_3 = replace(PAPER, network="lenet_5_caffe", weight_compression=210.0, warmup=20, finetune=10)
 # The best of some tried on 50,000 training images, validated on the other 10,000.
 _GRADUAL_3 = Recipe(
     "lenet_5_caffe",
@@ -220,9 +218,9 @@ _GRADUAL_3 = Recipe(
     shrink=True,
 )
 _ROWS_3 = {
-    "dense, l2": replace(_PAPER_3, l0=0.0, weight_compression=1.0),
-    "the paper's scheme, NORM": _PAPER_3,
-    "the paper's scheme, NORM of l0 alone": replace(_PAPER_3, scale="layer_size_l0"),
+    "dense, l2": replace(PAPER_3, l0=0.0, weight_compression=1.0),
+    "the paper's scheme, NORM": PAPER_3,
+    "the paper's scheme, NORM of l0 alone": replace(PAPER_3, scale="layer_size_l0"),
     "gradual, 402 x in weights": replace(_GRADUAL_3, weight_compression=402.0),
 }
 

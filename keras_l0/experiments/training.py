@@ -29,7 +29,7 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
 
 Pair = tuple[Any, Any]
 
-_PRUNING = "method warmup ramp finetune power regrow shrink".split()
+_PRUNING = "method score warmup ramp finetune power regrow shrink".split()
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Recipe:
         anneal: how many times the rate falls while fine tuning, as in ``compress``.
         shrink: whether all that is dead is taken out before fine tuning.
         method: as in ``compress``.
+        score: a name that ``compress`` knows.
         tuned_l2: α_ℓ2 while fine tuning, if it is another then.
         augmentation: of the images, a name of ``AUGMENTATIONS``.
         weight_compression: the goal: prunable weights over those that are left, ≥ 1.
@@ -76,6 +77,7 @@ class Recipe:
     anneal: int = 1
     shrink: bool = False
     method: str = "global"
+    score: str = "magnitude"
     tuned_l2: float | None = None
     augmentation: str = "none"
     weight_compression: float = 1.0
