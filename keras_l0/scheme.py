@@ -49,6 +49,7 @@ def compress(
     ramp: int = 20,
     finetune: int = 10,
     finetune_penalty: bool | Regularizer = True,
+    finetune_train: Any = None,
     power: float = 3.0,
     regrow: bool = False,
     learning_rate: float | None = None,
@@ -109,6 +110,8 @@ def compress(
         finetune: epochs after the last pruning, ≥ 0.
         finetune_penalty: whether the penalty stays on while fine tuning, or the one that takes its
             place, under the same ``scale``. If not, it is taken off the model for good.
+        finetune_train: what to train on while fine tuning, if not on ``train``: the examples with
+            the ``soft_targets`` of a teacher, say.
         power: the ramp's degree.
         regrow: whether weights may grow back until the ramp's last tenth.
         learning_rate: of the optimizer, a float > 0; ``None`` for the one it has.
@@ -185,12 +188,17 @@ def compress(
         raise invalid_argument("scale", 'None for the penalties of scheme="redundancy"', scale)
     if export is not None:
         check_export(export, quantize, "export", optimize_for)
-    fit_arguments = unpack(train, "train") | {
+    trained_on = _examples(train, "train")
+    tuned_on = trained_on
+    if finetune_train is not None:
+        if not finetune or isinstance(way, Bound):
+            where = "with a `bound`" if finetune else "without epochs of fine tuning"
+            raise invalid_argument("finetune_train", f"None {where}", "data")
+        tuned_on = _examples(finetune_train, "finetune_train")
+    fit_arguments = {
         "batch_size": batch_size,
         "steps_per_epoch": steps_per_epoch,
         "class_weight": class_weight,
-        # A tf.data dataset or a DataLoader shuffles by itself, and Keras warns of any attempt.
-        "shuffle": isinstance(train, tuple | keras.utils.PyDataset),
         "validation_data": validation,
         "validation_steps": validation_steps,
         "verbose": verbose,
@@ -213,13 +221,16 @@ def compress(
     callbacks = [*annealing.callbacks(rate, warmup + ramp, last, anneal), *callbacks]
     tuned_with = finetune_penalty if isinstance(finetune_penalty, Regularizer) else None
     stays = finetune_penalty and tuned_with is None
-    one_fit = isinstance(way, Bound) or (stays and not shrink and finetune > 0)
+    alike = stays and not shrink and finetune_train is None
+    one_fit = isinstance(way, Bound) or (alike and finetune > 0)
     first = last if one_fit else warmup + ramp
     history = keras.callbacks.History()
     if first:
         end = warmup + ramp - 1 if ramp else None
         added = [way.callback(warmup, end)] if ramp or one_fit else []
-        history = model.fit(epochs=first, callbacks=[*added, *callbacks], **fit_arguments)
+        history = model.fit(
+            epochs=first, callbacks=[*added, *callbacks], **trained_on, **fit_arguments
+        )
     if not (ramp or one_fit):
         way.once(model)
     summary = summarize(model)
@@ -237,6 +248,7 @@ def compress(
                 epochs=last,
                 initial_epoch=first,
                 callbacks=[*_holding(model, layers), *callbacks],
+                **tuned_on,
                 **fit_arguments,
             ),
         )
@@ -272,7 +284,14 @@ def compress(
     return Result(model, history, report)
 
 
-_NOT_SETTINGS = ("model", "train", "validation", "callbacks", "export")
+_NOT_SETTINGS = ("model", "train", "validation", "finetune_train", "callbacks", "export")
+
+
+def _examples(data: Any, argument: str) -> dict[str, Any]:
+    """What ``fit`` takes of the data."""
+    # A tf.data dataset or a DataLoader shuffles by itself, and Keras warns of any attempt.
+    shuffle = isinstance(data, tuple | keras.utils.PyDataset)
+    return {**unpack(data, argument), "shuffle": shuffle}
 
 
 def _check_model(model: keras.Model, way: Way, shrink: bool) -> None:

@@ -138,6 +138,29 @@ def test_what_is_dead_goes_before_fine_tuning(arguments: dict[str, Any]) -> None
     assert penalised == [not off] * 2
 
 
+@pytest.mark.parametrize("shrink", [False, True])
+@pytest.mark.parametrize("ramp", [0, 2])
+def test_fine_tuning_may_have_examples_of_its_own(ramp: int, shrink: bool) -> None:
+    model = net()
+    model.compile(keras.optimizers.Adam(0.05), "categorical_crossentropy", metrics=["accuracy"])
+    first, second = (np.tile(np.eye(3, dtype=np.float32)[one], (64, 1)) for one in (0, 1))
+    result = compress(
+        model,
+        (X, first, np.ones(64, np.float32)),
+        (X, second),
+        sparsity=0.5,
+        finetune_train=(X, second),
+        shrink=shrink,
+        **{**SHORT, "ramp": ramp, "warmup": 4, "finetune": 8},
+    )
+    found = result.history.history["val_accuracy"]
+    assert found[3] == 0.0
+    assert found[-1] == 1.0
+    assert len(found) == 12 + ramp
+    assert sum(zeros(result.model).values()) > 0
+    assert "finetune_train" not in result.report.settings
+
+
 def test_a_network_that_has_collapsed_is_tuned_as_it_is() -> None:
     model = net()
     first, _ = model.layers
@@ -623,6 +646,25 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"flops": 0.5, "score": "lamp", "scheme": "redundancy"},
         "Invalid value for argument `score`. Expected 'magnitude' with scheme=\"redundancy\". "
         "Received: score='lamp'",
+    ),
+    "finetune_train": (
+        net,
+        {"compression": 4, "finetune_train": (X,)},
+        "Invalid value for argument `finetune_train`. Expected a tuple (x, y) or "
+        "(x, y, sample_weight), or a data set of batches. "
+        "Received: finetune_train='a tuple of 1'",
+    ),
+    "finetune_train for nothing": (
+        net,
+        {"compression": 4, "finetune_train": (X, Y), "finetune": 0},
+        "Invalid value for argument `finetune_train`. Expected None without epochs of fine "
+        "tuning. Received: finetune_train='data'",
+    ),
+    "finetune_train with a bound": (
+        net,
+        {"bound": {"val_accuracy": 0.5}, "finetune_train": (X, Y)},
+        "Invalid value for argument `finetune_train`. Expected None with a `bound`. "
+        "Received: finetune_train='data'",
     ),
     "seed": (
         net,
