@@ -1,4 +1,4 @@
-"""The learning rate of ``compress``: held, and then falling while it fine-tunes."""
+"""The learning rate: held, and then falling while a network is fine-tuned."""
 
 import bisect
 import math

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_l0.annealing import annealed
+from keras_l0 import annealing
 from keras_l0.data import evaluate
 from keras_l0.experiments import datasets
 from keras_l0.experiments.augmentation import Augmented
@@ -83,9 +83,7 @@ def train_once(model: keras.Model, recipe: Recipe, batches: Augmented, path: Pat
         epochs=recipe.warmup,
         callbacks=[
             keras.callbacks.BackupAndRestore(f"{path}_backup"),
-            keras.callbacks.LearningRateScheduler(
-                lambda epoch, _: annealed(recipe.rate, epoch, 0, recipe.warmup)
-            ),
+            *annealing.callbacks(recipe.rate, 0, recipe.warmup, 1),
         ],
         verbose=0,
     )
@@ -99,12 +97,7 @@ def tune(model: keras.Model, recipe: Recipe, batches: Augmented) -> None:
     model.fit(
         batches,
         epochs=recipe.finetune,
-        callbacks=[
-            KeepZeros(),
-            keras.callbacks.LearningRateScheduler(
-                lambda epoch, _: annealed(recipe.rate, epoch, 0, recipe.finetune)
-            ),
-        ],
+        callbacks=[KeepZeros(), *annealing.callbacks(recipe.rate, 0, recipe.finetune, 1)],
         verbose=0,
     )
 
