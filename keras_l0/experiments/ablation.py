@@ -27,6 +27,7 @@ _ROWS = {
     "the rate stays": replace(_WHOLE, anneal=0),
     "the rate falls twice": replace(_WHOLE, anneal=2),
     "not shrunk": replace(_WHOLE, shrink=False),
+    "distilled": replace(_WHOLE, distilled=0.5),
 }
 
 

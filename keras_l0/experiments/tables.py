@@ -202,6 +202,9 @@ _ROWS_2 = {
         f"gradual, growing back, {kept:g} x in weights": replace(GRADUAL, weight_compression=kept)
         for kept in (96.0, 103.0, 129.0)
     },
+    "gradual, growing back, distilled, 103 x in weights": replace(
+        GRADUAL, weight_compression=103.0, distilled=0.5
+    ),
 }
 
 PAPER_3 = replace(PAPER, network="lenet_5_caffe", weight_compression=210.0, warmup=20, finetune=10)
@@ -222,6 +225,9 @@ _ROWS_3 = {
     "the paper's scheme, NORM": PAPER_3,
     "the paper's scheme, NORM of l0 alone": replace(PAPER_3, scale="layer_size_l0"),
     "gradual, 402 x in weights": replace(_GRADUAL_3, weight_compression=402.0),
+    "gradual, distilled, 402 x in weights": replace(
+        _GRADUAL_3, weight_compression=402.0, distilled=0.5, tuned_l2=1e-4, finetune=40
+    ),
 }
 
 
