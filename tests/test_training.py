@@ -10,7 +10,7 @@ import pytest
 from keras_l0 import shrink, summarize
 from keras_l0.distillation import soft_targets
 from keras_l0.experiments import datasets, training
-from keras_l0.experiments.training import Recipe, measure, train
+from keras_l0.experiments.training import Recipe, build, measure, train
 
 RECIPE = Recipe(
     "lenet_300_100",
@@ -89,7 +89,8 @@ def test_what_is_dead_does_not_count_as_left(data: tuple[Any, Any]) -> None:
     results = [train(replace(recipe, shrink=early), 0, data, data, 10) for early in (False, True)]
     whole, small = (one.model for one in results)
     assert small.count_params() < whole.count_params()
-    found = [measure(one, data) for one in results]
+    unpruned = summarize(build(RECIPE, data[0].shape[1:], 10))
+    found = [measure(one, unpruned, data) for one in results]
     dense, left = whole.count_params(), summarize(shrink(whole)).left
     assert left < summarize(whole).left
     assert found[0]["compression"] == pytest.approx(dense / left)
@@ -122,6 +123,20 @@ def test_a_distilled_network_is_tuned_on_what_a_teacher_with_dropout_says(
     np.testing.assert_allclose(
         soft, soft_targets(teacher, data[0][..., None], data[1], temperature=4.0)
     )
-    found = measure(result, data)
+    found = measure(result, summarize(build(recipe, (28, 28), 10)), data)
     assert found["error"] == pytest.approx(100 * (1 - result.report.after["accuracy"]))
     assert found["weight_compression"] == pytest.approx(10, rel=1e-3)
+
+
+def test_a_network_may_be_made_small_before_its_ramp(data: tuple[Any, Any]) -> None:
+    recipe = replace(RECIPE, first=20.0, ramp=6, weight_compression=60.0, power=1.0, tuned_l2=1e-3)
+    result = train(recipe, 0, data, data, 10)
+    dense = summarize(build(recipe, data[0].shape[1:], 10))
+    begun = result.report.summary
+    assert begun.parameters < dense.parameters
+    assert begun.prunable - begun.zeros == pytest.approx(dense.prunable / 60, abs=1)
+    assert result.history.epoch == list(range(7))  # the ramp's six and one of fine tuning
+    found = measure(result, dense, data)
+    assert found["weight_compression"] == pytest.approx(60, rel=0.01)
+    assert found["compression"] == dense.parameters / summarize(shrink(result.model)).left
+    assert penalties(result.model) == [{"l2": 1e-3, "l0": 1e-5, "beta": 10.0}] * 3

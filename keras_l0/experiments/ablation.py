@@ -7,8 +7,9 @@ from keras_l0.experiments import datasets
 from keras_l0.experiments.records import Cell, Values
 from keras_l0.experiments.study import Cells, Study, markdown_table
 from keras_l0.experiments.tables import GRADUAL, QUICK_IMAGES, rows, shorter
-from keras_l0.experiments.training import Recipe, measure, train
+from keras_l0.experiments.training import Recipe, build, measure, train
 from keras_l0.report.plots import figure_axes
+from keras_l0.report.summary import summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +58,9 @@ def run(cell: Cell) -> Values:
     data = datasets.preprocess(datasets.load("mnist"))
     x, y = data.x_train[:-_VALIDATION][:images], data.y_train[:-_VALIDATION][:images]
     held = data.x_train[-_VALIDATION:], data.y_train[-_VALIDATION:]
-    return measure(train(Recipe(**settings), cell.seed, (x, y), held, data.classes), held)
+    recipe = Recipe(**settings)
+    dense = summarize(build(recipe, x.shape[1:], data.classes))
+    return measure(train(recipe, cell.seed, (x, y), held, data.classes), dense, held)
 
 
 def conclude(done: Cells) -> Values:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from keras_l0.experiments import datasets, published
 from keras_l0.experiments.records import Cell, Values
 from keras_l0.experiments.study import Cells, Study, markdown_table, name_of
-from keras_l0.experiments.training import Recipe, measure, train
+from keras_l0.experiments.training import Recipe, build, measure, train
 from keras_l0.export.rewrites import for_any_batch
 from keras_l0.export.tflite import export_tflite
 from keras_l0.files import write_bytes
 from keras_l0.report.plots import plot_tradeoff
+from keras_l0.report.summary import summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +47,8 @@ def run(cell: Cell, folder: Path) -> Values:
     result = train(recipe, cell.seed, (x, y), (x[-_LOOKED_AT:], y[-_LOOKED_AT:]), data.classes)
     if exports and find_spec("tensorflow"):  # which is not on every GPU's machine
         _export(result.model, folder / f"{name_of(cell.key)}.tflite", x[-_LOOKED_AT:])
-    return measure(result, (data.x_test, data.y_test))
+    dense = summarize(build(recipe, x.shape[1:], data.classes))
+    return measure(result, dense, (data.x_test, data.y_test))
 
 
 def _export(model: keras.Model, path: Path, check: NDArray[Any]) -> None:
@@ -225,8 +227,16 @@ _ROWS_3 = {
     "the paper's scheme, NORM": PAPER_3,
     "the paper's scheme, NORM of l0 alone": replace(PAPER_3, scale="layer_size_l0"),
     "gradual, 402 x in weights": replace(_GRADUAL_3, weight_compression=402.0),
-    "gradual, distilled, 402 x in weights": replace(
-        _GRADUAL_3, weight_compression=402.0, distilled=0.5, tuned_l2=1e-4, finetune=40
+    "gradual in two parts, growing back, distilled, 402 x in weights": replace(
+        _GRADUAL_3,
+        weight_compression=402.0,
+        first=30.0,
+        ramp=40,
+        power=3.0,
+        regrow=True,
+        tuned_l2=1e-4,
+        finetune=40,
+        distilled=0.5,
     ),
 }
 

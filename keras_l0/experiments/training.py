@@ -15,7 +15,7 @@ from keras_l0.attach import regularize
 from keras_l0.distillation import soft_targets
 from keras_l0.experiments import convolutional, datasets, networks
 from keras_l0.regularizers import L2L0
-from keras_l0.report.summary import summarize
+from keras_l0.report.summary import Summary, summarize
 from keras_l0.result import Result
 from keras_l0.scheme import compress
 from keras_l0.structure.shrink import shrink
@@ -63,6 +63,8 @@ class Recipe:
         distilled: while fine tuning, the share that a teacher has in the targets, in [0, 1].
         temperature: that levels what the teacher says, > 0.
         augmentation: of the images, a name of ``AUGMENTATIONS``.
+        first: the weight compression of a pruning before the ramp, in a fifth as many epochs
+            more, after which all that is dead is taken out; 1 for none.
         weight_compression: the goal: prunable weights over those that are left, ≥ 1.
     """
 
@@ -88,6 +90,7 @@ class Recipe:
     distilled: float = 0.0
     temperature: float = 2.0
     augmentation: str = "none"
+    first: float = 1.0
     weight_compression: float = 1.0
 
     @property
@@ -125,6 +128,20 @@ class Recipe:
             **{name: getattr(self, name) for name in _PRUNING},
         }
 
+    @property
+    def early(self) -> dict[str, Any]:
+        """Those among them that are others in the first pruning."""
+        return {
+            "sparsity": 1 - 1 / self.first,
+            "ramp": -(-self.ramp // 5),
+            "power": 3.0,
+            "regrow": False,
+            "finetune": 0,
+            "finetune_penalty": True,
+            "anneal": 0,
+            "shrink": True,
+        }
+
 
 def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int) -> Result:
     """A network, trained and pruned by a recipe.
@@ -154,15 +171,19 @@ def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int)
             temperature=recipe.temperature,
         )
         y, y_val = (keras.utils.to_categorical(one, classes) for one in (y, y_val))
-    return compress(
-        model,
-        (x, y),
-        (x_val, y_val),
-        finetune_train=None if soft is None else (x, soft),
-        **recipe.pruning,
+    fit = partial(
+        compress,
+        train=(x, y),
+        validation=(x_val, y_val),
         seed=seed if recipe.method == "random" else None,
         verbose=0,
     )
+    options = recipe.pruning
+    if recipe.first > 1:
+        kept = summarize(model).prunable / recipe.weight_compression
+        model = fit(model, **options | recipe.early).model
+        options |= {"warmup": 0, "sparsity": 1 - kept / summarize(model).prunable}
+    return fit(model, finetune_train=None if soft is None else (x, soft), **options)
 
 
 def teach(data: Pair, classes: int, seed: int) -> keras.Model:
@@ -213,17 +234,18 @@ def left_of(model: keras.Model) -> int:
     return summarize(model).left
 
 
-def measure(result: Result, test: Pair) -> dict[str, float]:
+def measure(result: Result, dense: Summary, test: Pair) -> dict[str, float]:
     """What a network has come to: its error in percent, and its compression.
 
-    ``compression`` is all parameters of the dense network over those that are left after
-    ``shrink`` and are not zero; ``weight_compression`` prunable weights over those not zero.
+    ``dense`` is of the network before anything was pruned or taken out. ``compression`` is all
+    its parameters over those that are left after ``shrink`` and are not zero;
+    ``weight_compression`` its prunable weights over those that pruning has left.
     """
     model, (x, y) = result.model, test
     outputs = model.predict(datasets.fit_to(x, model.input_shape[1:]), verbose=0)
-    dense = result.report.summary
+    pruned = result.report.summary
     return {
         "error": 100 * float(np.mean(outputs.argmax(axis=-1) != y)),
         "compression": dense.parameters / left_of(model),
-        "weight_compression": dense.prunable / (dense.prunable - dense.zeros),
+        "weight_compression": dense.prunable / (pruned.prunable - pruned.zeros),
     }
