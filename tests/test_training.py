@@ -1,5 +1,6 @@
 """Recipes: what they train, prune and measure."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from keras_l0 import shrink, summarize
 from keras_l0.distillation import soft_targets
 from keras_l0.experiments import datasets, training
-from keras_l0.experiments.training import Recipe, build, measure, train
+from keras_l0.experiments.training import Recipe, Teacher, build, measure, train
 
 RECIPE = Recipe(
     "lenet_300_100",
@@ -100,29 +101,30 @@ def test_what_is_dead_does_not_count_as_left(data: tuple[Any, Any]) -> None:
         assert 0 <= one["error"] <= 100
 
 
-def test_a_distilled_network_is_tuned_on_what_a_teacher_with_dropout_says(
+def test_a_network_is_tuned_on_what_a_teacher_with_dropout_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rng = np.random.default_rng(0)
     data = rng.random((100, 28, 28), np.float32), np.arange(100) % 10
     taught: list[keras.Model] = []
     given: list[dict[str, Any]] = []
-    teach, compress = training.teach, training.compress
-    monkeypatch.setattr(training, "_EPOCHS", 1)
-    monkeypatch.setattr(training, "teach", lambda *args: taught.append(teach(*args)) or taught[0])
+    teach, compress = Teacher.train, training.compress
+    monkeypatch.setattr(Teacher, "train", lambda *args: taught.append(teach(*args)) or taught[0])
     monkeypatch.setattr(
         training, "compress", lambda *args, **to: given.append(to) or compress(*args, **to)
     )
-    recipe = replace(RECIPE, distilled=0.5, temperature=4.0, shrink=True)
+    recipe = replace(RECIPE, teacher=Teacher(temperature=4.0, epochs=1), shrink=True)
+    assert Recipe(**json.loads(json.dumps(recipe.settings))).settings == json.loads(
+        json.dumps(recipe.settings)
+    )
     result = train(recipe, 0, data, data, 10)
     (teacher,) = taught
     rates = [one.rate for one in teacher.layers if isinstance(one, keras.layers.Dropout)]
     assert rates == [0.3, 0.5]
     assert teacher.count_params() == 431_080
     _, soft = given[0]["finetune_train"]
-    np.testing.assert_allclose(
-        soft, soft_targets(teacher, data[0][..., None], data[1], temperature=4.0)
-    )
+    wanted = soft_targets(teacher, data[0][..., None], data[1], temperature=4.0)
+    np.testing.assert_allclose(soft, wanted)
     found = measure(result, summarize(build(recipe, (28, 28), 10)), data)
     assert found["error"] == pytest.approx(100 * (1 - result.report.after["accuracy"]))
     assert found["weight_compression"] == pytest.approx(10, rel=1e-3)

@@ -7,7 +7,7 @@ from keras_l0.experiments import datasets
 from keras_l0.experiments.records import Cell, Values
 from keras_l0.experiments.study import Cells, Study, markdown_table
 from keras_l0.experiments.tables import GRADUAL, QUICK_IMAGES, rows, shorter
-from keras_l0.experiments.training import Recipe, build, measure, train
+from keras_l0.experiments.training import Recipe, Teacher, build, measure, train
 from keras_l0.report.plots import figure_axes
 from keras_l0.report.summary import summarize
 
@@ -28,7 +28,7 @@ _ROWS = {
     "the rate stays": replace(_WHOLE, anneal=0),
     "the rate falls twice": replace(_WHOLE, anneal=2),
     "not shrunk": replace(_WHOLE, shrink=False),
-    "distilled": replace(_WHOLE, distilled=0.5),
+    "taught by LeNet-5-Caffe": replace(_WHOLE, teacher=Teacher()),
 }
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from keras_l0.experiments import datasets, published
 from keras_l0.experiments.records import Cell, Values
 from keras_l0.experiments.study import Cells, Study, markdown_table, name_of
-from keras_l0.experiments.training import Recipe, build, measure, train
+from keras_l0.experiments.training import Recipe, Teacher, build, measure, train
 from keras_l0.export.rewrites import for_any_batch
 from keras_l0.export.tflite import export_tflite
 from keras_l0.files import write_bytes
@@ -204,8 +204,8 @@ _ROWS_2 = {
         f"gradual, growing back, {kept:g} x in weights": replace(GRADUAL, weight_compression=kept)
         for kept in (96.0, 103.0, 129.0)
     },
-    "gradual, growing back, distilled, 103 x in weights": replace(
-        GRADUAL, weight_compression=103.0, distilled=0.5
+    "gradual, growing back, taught by LeNet-5-Caffe, 103 x in weights": replace(
+        GRADUAL, weight_compression=103.0, teacher=Teacher()
     ),
 }
 
@@ -227,7 +227,7 @@ _ROWS_3 = {
     "the paper's scheme, NORM": PAPER_3,
     "the paper's scheme, NORM of l0 alone": replace(PAPER_3, scale="layer_size_l0"),
     "gradual, 402 x in weights": replace(_GRADUAL_3, weight_compression=402.0),
-    "gradual in two parts, growing back, distilled, 402 x in weights": replace(
+    "gradual in two parts, growing back, taught by itself, 402 x in weights": replace(
         _GRADUAL_3,
         weight_compression=402.0,
         first=30.0,
@@ -236,7 +236,7 @@ _ROWS_3 = {
         regrow=True,
         tuned_l2=1e-4,
         finetune=40,
-        distilled=0.5,
+        teacher=Teacher(),
     ),
 }
 

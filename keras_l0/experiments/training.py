@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras.regularizers import Regularizer
+from numpy.typing import NDArray
 
 from keras_l0 import annealing
 from keras_l0.attach import regularize
@@ -31,9 +32,56 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
 
 Pair = tuple[Any, Any]
 
-_IMAGES, _RATE, _EPOCHS = (28, 28, 1), 1e-3, 6  # of a teacher's
+_MNIST = (28, 28, 1)
 
 _PRUNING = "method score warmup ramp finetune power regrow shrink".split()
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A dense LeNet-5-Caffe whose word counts while another network is fine-tuned.
+
+    Args:
+        weight: of its word in the targets, in (0, 1].
+        temperature: that levels it, > 0.
+        dropout: before the hidden and the last layer; without it a network would know its images
+            by heart, and say no more of them than their labels.
+        rate: Adam's learning rate, which falls along half a cosine.
+        batch: examples a step.
+        epochs: of training.
+    """
+
+    weight: float = 0.5
+    temperature: float = 2.0
+    dropout: tuple[float, float] = (0.3, 0.5)
+    rate: float = 1e-3
+    batch: int = 100
+    epochs: int = 6
+
+    def train(self, x: Any, y: Any, classes: int, seed: int) -> keras.Model:
+        """Such a network."""
+        keras.utils.set_random_seed(seed)
+        *first, hidden, last = networks.lenet_5_caffe(_MNIST, classes).layers
+        before_hidden, before_last = map(keras.layers.Dropout, self.dropout)
+        model = keras.Sequential(
+            [keras.Input(_MNIST), *first, before_hidden, hidden, before_last, last]
+        )
+        model.compile(keras.optimizers.Adam(self.rate), "sparse_categorical_crossentropy")
+        model.fit(
+            x,
+            y,
+            batch_size=self.batch,
+            epochs=self.epochs,
+            callbacks=annealing.callbacks(self.rate, 0, self.epochs, 1),
+            verbose=0,
+        )
+        return model
+
+    def targets(self, x: Any, y: Any, classes: int, seed: int) -> NDArray[np.float32]:
+        """What it says of the images that it was trained on, mixed with their labels."""
+        x = datasets.fit_to(x, _MNIST)
+        model = self.train(x, y, classes, seed)
+        return soft_targets(model, x, y, weight=self.weight, temperature=self.temperature)
 
 
 @dataclass(frozen=True)
@@ -60,8 +108,7 @@ class Recipe:
         method: as in ``compress``.
         score: a name that ``compress`` knows.
         tuned_l2: α_ℓ2 while fine tuning, if it is another then.
-        distilled: while fine tuning, the share that a teacher has in the targets, in [0, 1].
-        temperature: that levels what the teacher says, > 0.
+        teacher: for fine tuning, if there is to be one; or its arguments.
         augmentation: of the images, a name of ``AUGMENTATIONS``.
         first: the weight compression of a pruning before the ramp, in a fifth as many epochs
             more, after which all that is dead is taken out; 1 for none.
@@ -87,11 +134,14 @@ class Recipe:
     method: str = "global"
     score: str = "magnitude"
     tuned_l2: float | None = None
-    distilled: float = 0.0
-    temperature: float = 2.0
+    teacher: Teacher | None = None
     augmentation: str = "none"
     first: float = 1.0
     weight_compression: float = 1.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.teacher, Mapping):  # from a result file
+            object.__setattr__(self, "teacher", Teacher(**self.teacher))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -161,15 +211,9 @@ def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int)
     (x, y), (x_val, y_val) = (
         (datasets.fit_to(x, model.input_shape[1:]), y) for x, y in (data, validation)
     )
-    soft = None
-    if recipe.distilled:
-        soft = soft_targets(
-            teach((x, y), classes, seed),
-            datasets.fit_to(x, _IMAGES),
-            y,
-            weight=recipe.distilled,
-            temperature=recipe.temperature,
-        )
+    tuned_on = None
+    if recipe.teacher is not None:
+        tuned_on = x, recipe.teacher.targets(x, y, classes, seed)
         y, y_val = (keras.utils.to_categorical(one, classes) for one in (y, y_val))
     fit = partial(
         compress,
@@ -183,31 +227,7 @@ def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int)
         kept = summarize(model).prunable / recipe.weight_compression
         model = fit(model, **options | recipe.early).model
         options |= {"warmup": 0, "sparsity": 1 - kept / summarize(model).prunable}
-    return fit(model, finetune_train=None if soft is None else (x, soft), **options)
-
-
-def teach(data: Pair, classes: int, seed: int) -> keras.Model:
-    """A dense LeNet-5-Caffe, trained on these images with dropout.
-
-    Without dropout it would know them by heart, and say no more of them than their labels.
-    """
-    keras.utils.set_random_seed(seed)
-    *first, hidden, last = networks.lenet_5_caffe(_IMAGES, classes).layers
-    dropout = keras.layers.Dropout
-    model = keras.Sequential(
-        [keras.Input(_IMAGES), *first, dropout(0.3), hidden, dropout(0.5), last]
-    )
-    model.compile(keras.optimizers.Adam(_RATE), "sparse_categorical_crossentropy")
-    x, y = data
-    model.fit(
-        datasets.fit_to(x, _IMAGES),
-        y,
-        batch_size=100,
-        epochs=_EPOCHS,
-        callbacks=annealing.callbacks(_RATE, 0, _EPOCHS, 1),
-        verbose=0,
-    )
-    return model
+    return fit(model, finetune_train=tuned_on, **options)
 
 
 def build(recipe: Recipe, shape: tuple[int, ...], classes: int) -> keras.Model:
@@ -217,7 +237,7 @@ def build(recipe: Recipe, shape: tuple[int, ...], classes: int) -> keras.Model:
     model = NETWORKS[recipe.network](images, classes)
     model.compile(
         keras.optimizers.Adam(recipe.rate),
-        f"{'' if recipe.distilled else 'sparse_'}categorical_crossentropy",
+        f"{'' if recipe.teacher else 'sparse_'}categorical_crossentropy",
         metrics=["accuracy"],
     )
     regularize(model, **recipe.penalised)
