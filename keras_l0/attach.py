@@ -113,9 +113,9 @@ def regularize(
         regularizer: such as ``L2L0``; ``None`` takes the penalty off.
         scale: ``None``, ``"layer_size"`` or ``"layer_size_l0"``.
         overrides: the paper's SEP: a regularizer for each layer, or ``None`` to leave it out,
-            by ``fnmatch`` patterns on its path or name, or on those of one kernel of a built
-            layer, as ``"lstm/recurrent_kernel"``; the first that matches counts. These are not
-            scaled.
+            by ``fnmatch`` patterns on its name, its path or the names that lead to it from the
+            model down, or on those of one kernel of a built layer, as
+            ``"lstm/recurrent_kernel"``; the first that matches counts. These are not scaled.
 
     Returns:
         What was done, layer by layer; ``print`` shows it.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_l0.cli_inputs import arrays_by_input, existing_file, load_data, load_model
-from keras_l0.cli_options import SEARCHED, parser_for
+from keras_l0.cli_options import SETTINGS, parser_for
 from keras_l0.data import check_compiled, evaluate
 from keras_l0.errors import invalid_argument, whole_at_least
 from keras_l0.experiments import datasets
@@ -78,16 +78,7 @@ def compress(options: argparse.Namespace) -> None:
     train, validation = datasets.split_validation(data, options.validation, seed=0)
     test = (data.x_test, data.y_test)
     before = evaluate(model, test, "data")
-    result = run_compress(
-        model,
-        train,
-        validation,
-        mode=options.mode,
-        fraction=options.fraction,
-        method=options.method,
-        score=options.score,
-        **settings,
-    )
+    result = run_compress(model, train, validation, **settings)
     model = result.model  # a new one, if the settings shrink it
     after = evaluate(model, test, "data")
     # The model is safe before the export has a chance to fail.
@@ -113,9 +104,9 @@ def compress(options: argparse.Namespace) -> None:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    """The arguments that a search finds: from its file, or from the options."""
+    """The arguments of compress, from a file that a search wrote, or from the options."""
     if options.settings is not None:
-        for name, default in options.searched.items():
+        for name, default in options.settable.items():
             if getattr(options, name) != default:
                 raise invalid_argument(
                     name, f"{default} beside --settings, which say it", getattr(options, name)
@@ -130,7 +121,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         "sparsity": options.sparsity,
         "bound": bound,
         "regularizer": penalty if options.l2 or options.l0 else None,
-        **{name: getattr(options, name) for name in SEARCHED if name not in penalty.get_config()},
+        **{name: getattr(options, name) for name in SETTINGS if name not in penalty.get_config()},
     }
 
 

@@ -15,10 +15,11 @@ from keras_l0.search import Space
 Command = Callable[[argparse.Namespace], None]
 
 
-# Options of compress that a search finds.
-SEARCHED = (
-    "l2 l0 beta scale warmup ramp finetune power regrow learning_rate anneal batch_size".split()
-)
+# Options of compress that are arguments of it, which a file of settings gives instead.
+SETTINGS = (
+    "l2 l0 beta scale method score mode fraction warmup ramp finetune power regrow "
+    "learning_rate anneal batch_size"
+).split()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -69,7 +70,7 @@ def parser_for(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     one.add_argument("--beta", type=float, default=10.0, help="β (%(default)s)")
     one.add_argument("--scale", choices=("layer_size", "layer_size_l0"), help="NORM")
     one.add_argument("--method", choices=("global", "layerwise", "random"), default="global")
-    one.add_argument("--score", choices=tuple(NAMED), default="magnitude", help="what goes first")
+    one.add_argument("--score", choices=tuple(NAMED), default="magnitude", help="(%(default)s)")
     one.add_argument("--warmup", type=int, default=10, help="epochs before pruning (%(default)s)")
     one.add_argument(
         "--ramp", type=int, default=20, help="epochs of pruning, 0 for once (%(default)s)"
@@ -84,7 +85,7 @@ def parser_for(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     one.add_argument("--batch-size", type=int, default=32, help="(%(default)s)")
     _add_quantize(one)
     one.set_defaults(
-        command=commands["compress"], searched={name: one.get_default(name) for name in SEARCHED}
+        command=commands["compress"], settable={name: one.get_default(name) for name in SETTINGS}
     )
 
     one = parts.add_parser("summary", help="count a model's zeros")

@@ -54,20 +54,26 @@ def soft_targets(
         raise invalid_argument("weight", "a number in [0, 1]", weight)
     if not is_finite(temperature) or temperature <= 0:
         raise invalid_argument("temperature", "a number > 0", temperature)
-    p = np.asarray(teacher.predict(x, batch_size=batch_size, verbose=0), np.float64)
-    if p.ndim < 2 or p.min() < 0 or not np.allclose(p.sum(axis=-1), 1, atol=1e-3):
-        raise invalid_argument(
-            "teacher", "a model whose outputs are probabilities, of softmax", teacher.name
-        )
+    outputs = teacher.predict(x, batch_size=batch_size, verbose=0)
+    single = not isinstance(outputs, list | tuple | dict)
+    p = np.asarray(outputs, np.float64) if single else np.zeros(1)
+    if p.ndim < 2 or not _are_shares(p):
+        expected = "a model of one output that is probabilities, of softmax"
+        raise invalid_argument("teacher", expected, teacher.name)
     level = np.log(np.maximum(p, np.finfo(np.float32).tiny)) / temperature
     level = np.exp(level - level.max(axis=-1, keepdims=True))
     level /= level.sum(axis=-1, keepdims=True)
     return ((1 - weight) * _one_hot(np.asarray(y), p.shape) + weight * level).astype(np.float32)
 
 
+def _are_shares(rows: NDArray[Any]) -> bool:
+    """Whether each row adds up to 1, as narrow floats do, and nothing is negative."""
+    return bool(rows.min() >= 0 and np.allclose(rows.sum(axis=-1), 1, atol=0.02))
+
+
 def _one_hot(y: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Labels as rows of a shape."""
-    if y.shape == shape:
+    if y.shape == shape and _are_shares(y.astype(np.float64)):
         return y
     if y.shape not in (shape[:-1], (*shape[:-1], 1)) or y.dtype.kind not in "iu":
         expected = f"integers of shape {shape[:-1]} or one-hot rows of shape {shape}"

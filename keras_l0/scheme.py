@@ -19,7 +19,7 @@ from keras_l0.models import check_recompiles
 from keras_l0.pruning.iterative import FRACTION
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.scores import Ranking
-from keras_l0.pruning.targets import matches, walk
+from keras_l0.pruning.targets import matches, names_variable, walk
 from keras_l0.report.summary import summarize
 from keras_l0.result import Report, Result
 from keras_l0.structure.graph import Graph
@@ -111,7 +111,7 @@ def compress(
         finetune_penalty: whether the penalty stays on while fine tuning, or the one that takes its
             place, under the same ``scale``. If not, it is taken off the model for good.
         finetune_train: what to train on while fine tuning, if not on ``train``: the examples with
-            the ``soft_targets`` of a teacher, say.
+            the ``soft_targets`` of a teacher, say. Callbacks then see two calls of ``fit``.
         power: the ramp's degree.
         regrow: whether weights may grow back until the ramp's last tenth.
         learning_rate: of the optimizer, a float > 0; ``None`` for the one it has.
@@ -122,7 +122,7 @@ def compress(
         seed: for ``method="random"``.
         layers: only these are pruned, as in ``prune``.
         batch_size: for arrays.
-        steps_per_epoch: for a data set that is repeated.
+        steps_per_epoch: for a data set that is repeated; of ``finetune_train`` too.
         validation_steps: likewise.
         class_weight: as in ``fit``.
         callbacks: further ones, such as a learning-rate schedule.
@@ -159,6 +159,7 @@ def compress(
     settings = {
         name: _plain(value) for name, value in locals().items() if name not in _NOT_SETTINGS
     }
+    settings["finetune_train"] = finetune_train is not None
     check_compiled(model)
     for name, value in (("warmup", warmup), ("ramp", ramp), ("finetune", finetune)):
         if not is_whole(value) or value < 0:
@@ -195,6 +196,8 @@ def compress(
             where = "with a `bound`" if finetune else "without epochs of fine tuning"
             raise invalid_argument("finetune_train", f"None {where}", "data")
         tuned_on = _examples(finetune_train, "finetune_train")
+        if class_weight and "sample_weight" in tuned_on:
+            raise invalid_argument("finetune_train", "(x, y) beside `class_weight`", "(x, y, w)")
     fit_arguments = {
         "batch_size": batch_size,
         "steps_per_epoch": steps_per_epoch,
@@ -211,6 +214,8 @@ def compress(
     )
     if not was_built:  # the evaluation has built it
         _check_model(model, way, shrink)
+    if finetune_train is not None:
+        _check_taken(model, finetune_train)
     if isinstance(way, Bound):
         way.check_metrics(model, before, regularizer is not None)
     rate = annealing.start_rate(model, learning_rate, anneal, finetune)
@@ -294,6 +299,19 @@ def _examples(data: Any, argument: str) -> dict[str, Any]:
     return {**unpack(data, argument), "shuffle": shuffle}
 
 
+def _check_taken(model: keras.Model, data: Any) -> None:
+    """Raises a ``ValueError`` now, and not after hours, if the model does not take these arrays."""
+    if not isinstance(data, tuple):
+        return
+    try:
+        evaluate(model, keras.tree.map_structure(lambda one: one[:1], data), "finetune_train")
+    except Exception as error:  # backends have kinds of their own
+        expected = "examples and targets that the model and its loss take"
+        shapes = keras.tree.map_structure(np.shape, data)
+        reason = str(error).strip().splitlines()[0]
+        raise invalid_argument("finetune_train", expected, f"arrays {shapes}", reason) from None
+
+
 def _check_model(model: keras.Model, way: Way, shrink: bool) -> None:
     """Raises a ``ValueError`` unless the model can be pruned so far, and shrunk if it is to be."""
     way.check(model)
@@ -307,7 +325,14 @@ def _holding(model: keras.Model, layers: str | Sequence[str] | None) -> list[Kee
     if layers is None:
         return [KeepZeros()]
     patterns = [layers] if isinstance(layers, str) else layers
-    found = [one for one in patterns if any(matches(line, one) for line, _ in walk(model))]
+    found = [
+        one
+        for one in patterns
+        if any(
+            matches(line, one) or any(names_variable(one, line, variable) for variable in own)
+            for line, own in walk(model)
+        )
+    ]
     return [KeepZeros(found)] if found else []
 
 
@@ -320,7 +345,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(item) for item in value]
     if callable(value):
-        return getattr(value, "__name__", repr(value))
+        return f"function {getattr(value, '__name__', repr(value))}"
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -16,7 +16,7 @@ import keras
 from keras_l0.attach import regularize
 from keras_l0.data import check_compiled, evaluate
 from keras_l0.errors import choice, invalid_argument, is_finite, is_whole, whole_at_least
-from keras_l0.models import check_built, check_finite, copy_of
+from keras_l0.models import check_built, check_finite, check_recompiles, copy_of
 from keras_l0.pruning import plan
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.iterative import MODES, holds, larger_is_better
@@ -26,6 +26,7 @@ from keras_l0.regularizers import L2L0
 from keras_l0.report.plots import plot_tradeoff
 from keras_l0.report.summary import summarize
 from keras_l0.scheme import compress
+from keras_l0.structure.graph import Graph
 from keras_l0.structure.shrink import shrink
 from keras_l0.studies import FAILED, done, finished, open_study
 from keras_l0.text import table
@@ -235,7 +236,8 @@ def search(
 
     Raises:
         ValueError: if an argument is out of its range, the metric is none of the model's, a
-            compression is out of reach, or the storage has a study of this name that searches
+            compression is out of reach, with ``start`` a layer has no name that copies of the
+            model keep, or the storage has a study of this name that searches
             something else: it is left as it is.
         ImportError: if Optuna is missing.
 
@@ -251,10 +253,11 @@ def search(
         raise ImportError("Search needs Optuna. Run `pip install keras_l0[search]`.")
     check_compiled(model)
     check_built(model)
-    shrink(model)  # what no trial could do is said before the first
     whole_at_least("trials", trials, 1)
     whole_at_least("seed", seed, 0)
     choice("mode", mode, MODES)
+    Graph(model)  # what each trial would fail at is said before the first
+    check_recompiles(model)
     space = space or Space()
     fixed: Settings = {
         "scale": scale,
@@ -386,7 +389,7 @@ class _Sep:
     def __init__(self, space: Space, start: Settings, penalties: dict[str, L2L0]) -> None:
         self.space, self.start, self.penalties = space, start, penalties
         ranges = {"compression": space.compression, "factor": space.factor}
-        self.description = {"ranges": ranges, "start": start}
+        self.description = {"ranges": ranges, "start": start, "kernels": list(penalties)}
 
     def settings(self, trial: "Trial") -> Settings:
         overrides: Settings = {}
@@ -430,7 +433,9 @@ def _penalties(model: keras.Model, start: Mapping[str, Any]) -> dict[str, L2L0]:
         expected = "layers with names that its copies keep (a `name` in their constructor)"
         raise invalid_argument("model", expected, min(strange))
     penalties = {name: attached.penalized.get(path) for name, path in named.items()}
-    return {name: one for name, one in penalties.items() if isinstance(one, L2L0)}
+    # The first pattern that matches counts, and a layer's matches those of the same name inside.
+    deepest = sorted(penalties.items(), key=lambda one: -one[0].count("/"))
+    return {name: one for name, one in deepest if isinstance(one, L2L0)}
 
 
 def _name(weight: Weight) -> str:

@@ -46,6 +46,11 @@ def test_pixels_may_have_classes() -> None:
     np.testing.assert_allclose(found.reshape(6, 3), soft_targets(teacher(), X, Y), atol=1e-6)
 
 
+def two_heads() -> keras.Model:
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, [layers.Dense(3, "softmax")(inputs) for _ in range(2)])
+
+
 def teacher_of_pixels() -> keras.Model:
     model = keras.Sequential([keras.Input((3, 4)), layers.Dense(3, "softmax")])
     model.set_weights(teacher().get_weights())
@@ -76,7 +81,23 @@ def test_a_certain_teacher_gives_no_nan() -> None:
         ),
         (
             {"teacher": teacher(activation=None)},
-            invalid("teacher", "a model whose outputs are probabilities, of softmax", "'logits'"),
+            invalid(
+                "teacher", "a model of one output that is probabilities, of softmax", "'logits'"
+            ),
+        ),
+        (
+            {"teacher": two_heads()},
+            invalid(
+                "teacher", "a model of one output that is probabilities, of softmax", "'logits'"
+            ),
+        ),
+        (
+            {"y": np.full((6, 3), -7.0)},
+            invalid(
+                "y",
+                "integers of shape (6,) or one-hot rows of shape (6, 3)",
+                "'float64 of shape (6, 3)'",
+            ),
         ),
     ],
 )

@@ -158,7 +158,16 @@ def test_fine_tuning_may_have_examples_of_its_own(ramp: int, shrink: bool) -> No
     assert found[-1] == 1.0
     assert len(found) == 12 + ramp
     assert sum(zeros(result.model).values()) > 0
-    assert "finetune_train" not in result.report.settings
+    assert result.report.settings["finetune_train"] is True
+
+
+def test_fine_tuning_on_other_examples_holds_the_zeros_of_biases() -> None:
+    model = net()
+    bias = model.layers[0].bias
+    bias.assign(np.linspace(0.1, 0.8, 8))
+    arguments = {**SHORT, "ramp": 0, "finetune": 2, "layers": ["first/bias"], "sparsity": 0.5}
+    compress(model, (X, Y), (X, Y), finetune_train=(X, Y), **arguments)
+    assert (ops.convert_to_numpy(bias) == 0).sum() == 4
 
 
 def test_a_network_that_has_collapsed_is_tuned_as_it_is() -> None:
@@ -666,6 +675,16 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
         "Invalid value for argument `finetune_train`. Expected None with a `bound`. "
         "Received: finetune_train='data'",
     ),
+    "finetune_train with weights twice": (
+        net,
+        {
+            "compression": 4,
+            "finetune_train": (X, Y, np.ones(64)),
+            "class_weight": {0: 1.0, 1: 2.0, 2: 1.0},
+        },
+        "Invalid value for argument `finetune_train`. Expected (x, y) beside `class_weight`. "
+        "Received: finetune_train='(x, y, w)'",
+    ),
     "seed": (
         net,
         {"compression": 4, "seed": 1},
@@ -729,6 +748,18 @@ def test_what_is_wrong_is_told_before_training_and_the_model_is_as_it_was(case: 
         np.testing.assert_array_equal(ours, theirs)
     assert [layer.kernel_regularizer for layer in model.layers] == [None, None]
     assert [layer.kernel.regularizer for layer in model.layers] == [None, None]
+
+
+@pytest.mark.parametrize("x", [X, X[:, :5]])
+def test_examples_that_could_not_be_tuned_on_are_refused_before_training(x: Any) -> None:
+    model = net()
+    before = model.get_weights()
+    # Either rows of probabilities for a loss that takes integers, or too few features.
+    y = np.full((64, 3), 1 / 3, np.float32) if x is X else Y
+    with pytest.raises(ValueError, match=r"^Invalid value for argument `finetune_train`"):
+        compress(model, (X, Y), (X, Y), compression=4, finetune_train=(x, y), **SHORT)
+    for ours, theirs in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_an_export_to_no_folder_is_refused_before_training(tmp_path: Path) -> None:

@@ -143,6 +143,31 @@ def test_what_sep_finds_holds_for_the_model_of_a_file_too(tmp_path: Path) -> Non
         assert layer.kernel_regularizer.get_config() == expected.get_config()
 
 
+def test_sep_tells_layers_of_one_name_apart(tmp_path: Path) -> None:
+    inside = keras.Sequential([keras.Input((8,)), layers.Dense(8, "relu", name="d")], name="inside")
+    parts = [layers.Dense(8, "relu", name="d"), inside, layers.Dense(3, "softmax", name="out")]
+    model = keras.Sequential([keras.Input((8,)), *parts])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    arguments: dict[str, Any] = {"start": START, "trials": 1, "storage": tmp_path / "s"}
+    arguments |= {"space": Space(compression=(1.5, 2.0)), "verbose": 0}
+    (one,) = search(model, data(), data(), **arguments).trials
+    settings = read_settings(one.settings)
+    assert len(settings["overrides"]) == 3
+    compress(model, data(), data(), **settings, verbose=0)
+    for name, layer in (("d", parts[0]), ("inside/d", inside.layers[0]), ("out", parts[2])):
+        expected = settings["overrides"][f"{name}/kernel"]
+        assert layer.kernel_regularizer.get_config() == expected.get_config()
+
+
+def test_a_layer_whose_weights_are_zero_to_begin_with_may_be_searched(tmp_path: Path) -> None:
+    head = layers.Dense(3, "softmax", kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(8, "relu"), head])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    space = Space(compression=(1.1, 1.1), ramp=(1, 1), learning_rate=(0.05, 0.05))
+    arguments: dict[str, Any] = {"trials": 1, "storage": tmp_path / "s", "space": space, **SHORT}
+    assert len(search(model, data(), data(), **arguments).trials) == 1
+
+
 @keras.saving.register_keras_serializable("test_search")
 class Around(keras.layers.Layer):
     """A layer around a dense one, which it names or not."""
