@@ -303,8 +303,11 @@ def _check_taken(model: keras.Model, data: Any) -> None:
     """Raises a ``ValueError`` now, and not after hours, if the model does not take these arrays."""
     if not isinstance(data, tuple):
         return
-    try:
-        evaluate(model, keras.tree.map_structure(lambda one: one[:1], data), "finetune_train")
+    try:  # no evaluate: one that fails on JAX leaves the model without its weights
+        first = keras.tree.map_structure(lambda array: np.asarray(array[:1]), data)
+        one = unpack(first, "finetune_train")
+        outputs = model(one["x"], training=False)
+        model.compute_loss(x=one["x"], y=one["y"], y_pred=outputs, training=False)
     except Exception as error:  # backends have kinds of their own
         expected = "examples and targets that the model and its loss take"
         shapes = keras.tree.map_structure(np.shape, data)

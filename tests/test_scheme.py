@@ -154,8 +154,8 @@ def test_fine_tuning_may_have_examples_of_its_own(ramp: int, shrink: bool) -> No
         **{**SHORT, "ramp": ramp, "warmup": 4, "finetune": 8},
     )
     found = result.history.history["val_accuracy"]
-    assert found[3] == 0.0
-    assert found[-1] == 1.0
+    assert found[3] < 0.2
+    assert found[-1] > 0.8
     assert len(found) == 12 + ramp
     assert sum(zeros(result.model).values()) > 0
     assert result.report.settings["finetune_train"] is True
