@@ -19,7 +19,7 @@ from keras_l0.models import check_recompiles
 from keras_l0.pruning.iterative import FRACTION
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.scores import Ranking
-from keras_l0.pruning.targets import matches, names_variable, walk
+from keras_l0.pruning.targets import as_patterns, matches, names_variable, walk
 from keras_l0.report.summary import summarize
 from keras_l0.result import Report, Result
 from keras_l0.structure.graph import Graph
@@ -327,10 +327,9 @@ def _holding(model: keras.Model, layers: str | Sequence[str] | None) -> list[Kee
     """What holds the zeros of the layers named that shrinking has left."""
     if layers is None:
         return [KeepZeros()]
-    patterns = [layers] if isinstance(layers, str) else layers
     found = [
         one
-        for one in patterns
+        for one in as_patterns(layers)
         if any(
             matches(line, one) or any(names_variable(one, line, variable) for variable in own)
             for line, own in walk(model)

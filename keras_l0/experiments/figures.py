@@ -1,4 +1,4 @@
-"""The figures and tables of networks trained once: Figures 5 to 9 and Tables 4 to 6."""
+"""The figures and tables of networks trained once: Figures 7 to 9 and Tables 4 to 6."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -109,6 +109,20 @@ def _beta_matters_little(found: Sequence[Values]) -> dict[str, bool]:
     }
 
 
+def _strengths(recipe: Recipe, strengths: Sequence[float]) -> Lines:
+    """A line for each α_ℓ0."""
+    return {f"α_ℓ0 {l0:g}": replace(recipe, l0=l0) for l0 in strengths}
+
+
+def _betas(recipe: Recipe, strengths: Sequence[float]) -> Lines:
+    """Two lines for each α_ℓ0, with a β of 5 and of 10."""
+    return {
+        f"α_ℓ0 {l0:g}, β {beta:g}": replace(recipe, l0=l0, beta=beta)
+        for l0 in strengths
+        for beta in (5.0, 10.0)
+    }
+
+
 def _study(
     title: str,
     lines: Lines,
@@ -158,7 +172,7 @@ FIGURE_7 = _study(
 )
 FIGURE_8 = _study(
     "Figure 8 and Table 6: VGG-16 on CIFAR-100",
-    {f"α_ℓ0 {l0:g}": replace(_VGG, l0=l0) for l0 in (0.0, 1e-7, 2.5e-7, 5e-7)},
+    _strengths(_VGG, (0.0, 1e-7, 2.5e-7, 5e-7)),
     "cifar100",
     _RATIOS,
     _larger_strength,
@@ -166,11 +180,7 @@ FIGURE_8 = _study(
 )
 FIGURE_9 = _study(
     "Figure 9: ResNet-50 on CIFAR-100",
-    {
-        f"α_ℓ0 {l0:g}, β {beta:g}": replace(_RESNET_50, l0=l0, beta=beta)
-        for l0 in (1e-7, 5e-7, 1e-6)
-        for beta in (5.0, 10.0)
-    },
+    _betas(_RESNET_50, (1e-7, 5e-7, 1e-6)),
     "cifar100",
     _RATIOS,
     _beta_matters_little,
@@ -211,7 +221,7 @@ FIGURE_7_SMALL = _study(
 )
 FIGURE_8_SMALL = _study(
     "Figure 8 in short: a quarter of VGG-16's filters, 10,000 images of CIFAR-10",
-    {f"α_ℓ0 {l0:g}": replace(_SHORT_VGG, l0=l0) for l0 in (0.0, 1e-6, 5e-6, 2e-5)},
+    _strengths(_SHORT_VGG, (0.0, 1e-6, 5e-6, 2e-5)),
     "cifar10",
     _RATIOS,
     _larger_strength,
@@ -220,11 +230,7 @@ FIGURE_8_SMALL = _study(
 )
 FIGURE_9_SMALL = _study(
     "Figure 9 in short: a quarter of VGG-16's filters, 10,000 images of CIFAR-10",
-    {
-        f"α_ℓ0 {l0:g}, β {beta:g}": replace(_SHORT_VGG, l0=l0, beta=beta)
-        for l0 in (1e-6, 5e-6)
-        for beta in (5.0, 10.0)
-    },
+    _betas(_SHORT_VGG, (1e-6, 5e-6)),
     "cifar10",
     _RATIOS,
     _beta_matters_little,
