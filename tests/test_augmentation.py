@@ -31,6 +31,16 @@ def test_images_are_changed_by_the_seed_and_stay_images(name: str) -> None:
     assert changed.any() == (name != "none")
 
 
+def test_images_without_channels_are_changed_like_others_and_left_as_they_were() -> None:
+    x = X[..., 0].copy()
+    one, labels = Augmented(x, Y, 10, "nudged", seed=1)[0]
+    whole, _ = Augmented(x[..., None], Y, 10, "nudged", seed=1)[0]
+    np.testing.assert_array_equal(one, whole[..., 0])
+    np.testing.assert_array_equal(x, X[..., 0])
+    middles = [np.average(np.arange(32), weights=batch.sum((0, 2))) for batch in (one, x[labels])]
+    assert abs(middles[0] - middles[1]) < 2
+
+
 def test_an_augmentation_that_is_none() -> None:
     with pytest.raises(ValueError, match="augmentation"):
         Augmented(X, Y, 4, "mirrored", seed=0)

@@ -11,7 +11,14 @@ import pytest
 
 from keras_l0.experiments import curves
 from keras_l0.experiments.curves import rows, run
-from keras_l0.experiments.figures import FIGURE_7, FIGURE_8, FIGURE_9, TABLE_4
+from keras_l0.experiments.figures import (
+    FIGURE_5,
+    FIGURE_6,
+    FIGURE_7,
+    FIGURE_8,
+    FIGURE_9,
+    TABLE_4,
+)
 from keras_l0.experiments.records import Cell
 from keras_l0.experiments.training import Recipe
 
@@ -115,6 +122,21 @@ def test_the_increase_is_over_the_first_line_tuned_for_as_long() -> None:
     assert [row["increase"] for row in found] == [0.5, 0.5, 13.5, 0, 2.5, 1, 1, 2.5]
 
 
+@pytest.mark.parametrize(
+    ("norm", "sep", "held"),
+    [(2.0, 2.0, [True, True, False]), (2.4, 1.9, [False, True, True])],
+)
+def test_claims_of_figures_5_and_6(norm: float, sep: float, held: list[bool]) -> None:
+    cells = [
+        done(line, 2.0, [3.0, 9.0], [2.0, error]) for line, error in (("NORM", norm), ("SEP", sep))
+    ]
+    for one in cells:
+        one["result"]["curves"]["with FT"][1]["compression"] = 200.0
+    checks = FIGURE_6.conclude(cells)["checks"]
+    assert list(checks.values()) == [held[0], False, held[2]]
+    assert list(FIGURE_5.conclude(cells)["checks"].values()) == held
+
+
 @pytest.mark.parametrize(("tuned", "held"), [(8.0, [True, True]), (9.5, [False, False])])
 def test_claims_of_figure_7(tuned: float, held: list[bool]) -> None:
     cells = [done("dense", 7.0, [8.0, 20.0]), done("l0", 7.5, [7.5, 9.0], [7.0, tuned])]
@@ -138,7 +160,7 @@ def test_claims_of_figure_9(second: list[float], held: bool) -> None:
     assert list(FIGURE_9.conclude(cells)["checks"].values()) == [held]
 
 
-@pytest.mark.parametrize("study", [FIGURE_7, FIGURE_8, FIGURE_9, TABLE_4])
+@pytest.mark.parametrize("study", [FIGURE_5, FIGURE_6, FIGURE_7, FIGURE_8, FIGURE_9, TABLE_4])
 def test_quick_runs_have_all_lines_and_few_images(study: Any) -> None:
     full, quick = study.cells(False), study.cells(True)
     assert {one.row for one in full} == {one.row for one in quick}

@@ -11,6 +11,7 @@ import pytest
 from keras_l0 import shrink, summarize
 from keras_l0.distillation import soft_targets
 from keras_l0.experiments import datasets, training
+from keras_l0.experiments.augmentation import Augmented
 from keras_l0.experiments.training import Recipe, Teacher, build, measure, train
 
 RECIPE = Recipe(
@@ -99,6 +100,24 @@ def test_what_is_dead_does_not_count_as_left(data: tuple[Any, Any]) -> None:
     for one in found:
         assert one["weight_compression"] == pytest.approx(30, rel=0.01)
         assert 0 <= one["error"] <= 100
+
+
+def test_a_network_is_trained_and_tuned_on_images_that_are_changed(
+    data: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    fit = keras.Model.fit
+    monkeypatch.setattr(
+        keras.Model, "fit", lambda *args, **to: given.append(to["x"]) or fit(*args, **to)
+    )
+    recipe = replace(RECIPE, augmentation="nudged")
+    whole, tuned = (
+        train(one, 0, data, data, 10).model.get_weights()
+        for one in (replace(recipe, augmentation="none"), recipe)
+    )
+    assert not all(map(np.array_equal, whole, tuned))
+    assert all(isinstance(one, Augmented) for one in given[len(given) // 2 :])
+    assert not any(isinstance(one, Augmented) for one in given[: len(given) // 2])
 
 
 def test_a_network_is_tuned_on_what_a_teacher_with_dropout_says(

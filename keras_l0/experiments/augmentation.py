@@ -1,4 +1,4 @@
-"""Images changed at random for training, by Keras' own layers, a batch at a time."""
+"""Images changed at random for training, by Keras' own layers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +12,8 @@ from keras_l0.errors import choice
 
 Array = NDArray[Any]
 
+_BLOCK = 10_000  # images that a layer changes at once: each call costs time of its own
+
 
 def _shifted(seed: int) -> list[keras.Layer]:
     """Shifts by up to 4 of 32 pixels and flips, as He et al. (2016) train on CIFAR."""
@@ -19,6 +21,11 @@ def _shifted(seed: int) -> list[keras.Layer]:
         layers.RandomTranslation(0.125, 0.125, fill_mode="constant", seed=seed),
         layers.RandomFlip("horizontal", seed=seed),
     ]
+
+
+def _nudged(seed: int) -> list[keras.Layer]:
+    """Shifts by up to 1 of 28 pixels, for digits."""
+    return [layers.RandomTranslation(1 / 28, 1 / 28, fill_mode="constant", seed=seed)]
 
 
 def _warped(seed: int) -> list[keras.Layer]:
@@ -34,6 +41,7 @@ def _warped(seed: int) -> list[keras.Layer]:
 
 AUGMENTATIONS: dict[str, Callable[[int], list[keras.Layer]]] = {
     "none": lambda _: [],
+    "nudged": _nudged,
     "shifted": _shifted,
     "warped": _warped,
 }
@@ -43,7 +51,7 @@ class Augmented(keras.utils.PyDataset):
     """Examples in batches, in another order in each epoch, their images changed at random.
 
     Args:
-        x: float images, channels last.
+        x: float images, channels last, or without an axis for them.
         y: labels.
         batch: examples a batch; the last one has what is left.
         augmentation: a name of ``AUGMENTATIONS``.
@@ -71,13 +79,20 @@ class Augmented(keras.utils.PyDataset):
         return -(-len(self.x) // self.batch)
 
     def __getitem__(self, index: int) -> tuple[Array, Array]:
-        chosen = self.order[index * self.batch : (index + 1) * self.batch]
-        x = self.x[chosen]
-        for layer in self.layers:
-            x = keras.ops.convert_to_numpy(layer(x, training=True))
-        return x, self.y[chosen]
+        place = slice(index * self.batch, (index + 1) * self.batch)
+        return self.images[place], self.y[self.order[place]]
 
     def on_epoch_begin(self) -> None:
-        """Draws the epoch's order."""
+        """Draws the epoch's order and images."""
         self.epoch += 1
         self.order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.x))
+        self.images = self.x[self.order]
+        for begin in range(0, len(self.images) if self.layers else 0, _BLOCK):
+            block = self.images[begin : begin + _BLOCK]
+            block[:] = self._changed(block)
+
+    def _changed(self, images: Array) -> Array:
+        whole = images.reshape(*images.shape[:3], -1)  # with an axis for the channels
+        for layer in self.layers:
+            whole = layer(whole, training=True)
+        return keras.ops.convert_to_numpy(whole).reshape(images.shape)

@@ -55,7 +55,7 @@ def run(cell: Cell, folder: Path) -> Values:
     )
     name = name_of(cell.key)
     train_once(model, recipe, batches, folder / name)
-    dense = evaluate(model, test, "test")["accuracy"]
+    dense = evaluate(model, test, "test", batch_size=1_000)["accuracy"]
     ways: dict[str, Tuning | None] = {"without FT": None}
     if recipe.finetune:
         ways["with FT"] = partial(tune, recipe=recipe, batches=batches)
@@ -121,7 +121,7 @@ def _points(
             tuned(model)
         found.append(
             {
-                "error": 100 * (1 - evaluate(model, test, "test")["accuracy"]),
+                "error": 100 * (1 - evaluate(model, test, "test", batch_size=1_000)["accuracy"]),
                 "compression": model.count_params() / left_of(model),
                 "weight_compression": summarize(model).weight_compression,
             }

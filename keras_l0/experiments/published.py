@@ -62,6 +62,18 @@ def _increases(*rows: tuple[str, float, float]) -> list[Figures]:
     ]
 
 
+FIGURE_5, FIGURE_6 = (
+    _increases(
+        *(
+            (row["name"], row["error"] - rows[0]["error"], row["compression"])
+            for row in rows
+            if row["name"].startswith("Proposed")
+        )
+    )
+    for rows in (TABLE_2, TABLE_3)
+)
+"""The LeNets' points in Tables 2 and 3, which are all figures that are told of these curves."""
+
 TABLE_4 = _increases(
     ("EConvNets", -0.15, 2.78),
     ("VAR-CONV", 0.07, 3.75),

@@ -8,6 +8,8 @@ from keras_l0.errors import invalid_argument, whole_at_least
 from keras_l0.experiments.ablation import ABLATION
 from keras_l0.experiments.attraction import FIGURE_1, FIGURE_2, TABLE_1
 from keras_l0.experiments.figures import (
+    FIGURE_5,
+    FIGURE_6,
     FIGURE_7,
     FIGURE_7_SMALL,
     FIGURE_8,
@@ -35,6 +37,8 @@ STUDIES: dict[str, Study] = {
     "table5": FIGURE_7,
     "table6": FIGURE_8,
     "table7": TABLE_7,
+    "figure5": FIGURE_5,
+    "figure6": FIGURE_6,
     "figure7": FIGURE_7,
     "figure8": FIGURE_8,
     "figure9": FIGURE_9,

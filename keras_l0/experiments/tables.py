@@ -169,7 +169,7 @@ def _draw(values: Values) -> "Axes":
 
 
 # The settings of a related script by the paper's authors; the paper's own are not published.
-_PAPER = Recipe(
+PAPER_2 = Recipe(
     "lenet_300_100",
     l2=1e-4,
     l0=1e-5,
@@ -197,9 +197,9 @@ GRADUAL = Recipe(
     tuned_l2=2e-4,
 )
 _ROWS_2 = {
-    "dense, l2": replace(_PAPER, l0=0.0, weight_compression=1.0),
-    "the paper's scheme, NORM": _PAPER,
-    "the paper's scheme, NORM of l0 alone": replace(_PAPER, scale="layer_size_l0"),
+    "dense, l2": replace(PAPER_2, l0=0.0, weight_compression=1.0),
+    "the paper's scheme, NORM": PAPER_2,
+    "the paper's scheme, NORM of l0 alone": replace(PAPER_2, scale="layer_size_l0"),
     **{
         f"gradual, growing back, {kept:g} x in weights": replace(GRADUAL, weight_compression=kept)
         for kept in (96.0, 103.0, 129.0)
@@ -209,8 +209,8 @@ _ROWS_2 = {
     ),
 }
 
-_PAPER_3 = replace(
-    _PAPER, network="lenet_5_caffe", weight_compression=210.0, warmup=20, finetune=10
+PAPER_3 = replace(
+    PAPER_2, network="lenet_5_caffe", weight_compression=210.0, warmup=20, finetune=10
 )
 # The best of some tried on 50,000 training images, validated on the other 10,000.
 _GRADUAL_3 = Recipe(
@@ -225,9 +225,9 @@ _GRADUAL_3 = Recipe(
     shrink=True,
 )
 _ROWS_3 = {
-    "dense, l2": replace(_PAPER_3, l0=0.0, weight_compression=1.0),
-    "the paper's scheme, NORM": _PAPER_3,
-    "the paper's scheme, NORM of l0 alone": replace(_PAPER_3, scale="layer_size_l0"),
+    "dense, l2": replace(PAPER_3, l0=0.0, weight_compression=1.0),
+    "the paper's scheme, NORM": PAPER_3,
+    "the paper's scheme, NORM of l0 alone": replace(PAPER_3, scale="layer_size_l0"),
     "gradual, 402 x in weights": replace(_GRADUAL_3, weight_compression=402.0),
     "gradual in two parts, growing back, taught by itself, 402 x in weights": replace(
         _GRADUAL_3,
