@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from keras_l0 import annealing
 from keras_l0.attach import regularize
+from keras_l0.data import unpack
 from keras_l0.distillation import soft_targets
 from keras_l0.experiments import convolutional, datasets, networks
 from keras_l0.experiments.augmentation import Augmented
@@ -51,6 +52,8 @@ class Teacher:
         rate: Adam's learning rate, which falls along half a cosine.
         batch: examples a step.
         epochs: of training.
+        augmentation: of its images, a name of ``AUGMENTATIONS``; it is asked about them as they
+            are.
     """
 
     weight: float = 0.5
@@ -59,6 +62,7 @@ class Teacher:
     rate: float = 1e-3
     batch: int = 100
     epochs: int = 6
+    augmentation: str = "none"
 
     def train(self, x: Any, y: Any, classes: int, seed: int) -> keras.Model:
         """Such a network."""
@@ -70,9 +74,8 @@ class Teacher:
         )
         model.compile(keras.optimizers.Adam(self.rate), "sparse_categorical_crossentropy")
         model.fit(
-            x,
-            y,
-            batch_size=self.batch,
+            **unpack(_examples(self, x, y, seed), "x"),
+            batch_size=_batch_size(self),
             epochs=self.epochs,
             callbacks=annealing.callbacks(self.rate, 0, self.epochs, 1),
             verbose=0,
@@ -175,7 +178,7 @@ class Recipe:
             "finetune_penalty": (
                 True if self.tuned_l2 is None else L2L0(self.tuned_l2, self.l0, self.beta)
             ),
-            "batch_size": self.batch if self.augmentation == "none" else None,
+            "batch_size": _batch_size(self),
             "anneal": min(self.anneal, self.finetune),
             **{name: getattr(self, name) for name in _PRUNING},
         }
@@ -193,6 +196,18 @@ class Recipe:
             "anneal": 0,
             "shrink": True,
         }
+
+
+def _examples(how: Recipe | Teacher, x: Any, y: Any, seed: int) -> Any:
+    """What is trained on: the arrays, or batches of them that are changed at random."""
+    if how.augmentation == "none":
+        return x, y
+    return Augmented(x, y, how.batch, how.augmentation, seed)
+
+
+def _batch_size(how: Recipe | Teacher) -> int | None:
+    """Of the arrays; batches have theirs."""
+    return how.batch if how.augmentation == "none" else None
 
 
 def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int) -> Result:
@@ -213,14 +228,13 @@ def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int)
     (x, y), (x_val, y_val) = (
         (datasets.fit_to(x, model.input_shape[1:]), y) for x, y in (data, validation)
     )
-    changed = partial(_changed, recipe, x, seed=seed)
     tuned_on = None
     if recipe.teacher is not None:
-        tuned_on = changed(recipe.teacher.targets(x, y, classes, seed))
+        tuned_on = _examples(recipe, x, recipe.teacher.targets(x, y, classes, seed), seed)
         y, y_val = (keras.utils.to_categorical(one, classes) for one in (y, y_val))
     fit = partial(
         compress,
-        train=changed(y),
+        train=_examples(recipe, x, y, seed),
         validation=(x_val, y_val),
         seed=seed if recipe.method == "random" else None,
         verbose=0,
@@ -231,13 +245,6 @@ def train(recipe: Recipe, seed: int, data: Pair, validation: Pair, classes: int)
         model = fit(model, **options | recipe.early).model
         options |= {"warmup": 0, "sparsity": 1 - kept / summarize(model).prunable}
     return fit(model, finetune_train=tuned_on, **options)
-
-
-def _changed(recipe: Recipe, x: Any, y: Any, seed: int) -> Any:
-    """What ``compress`` trains on: the arrays, or batches of them that are changed at random."""
-    if recipe.augmentation == "none":
-        return x, y
-    return Augmented(x, y, recipe.batch, recipe.augmentation, seed)
 
 
 def build(recipe: Recipe, shape: tuple[int, ...], classes: int) -> keras.Model:
