@@ -55,12 +55,12 @@ def run(cell: Cell, folder: Path) -> Values:
     )
     name = name_of(cell.key)
     train_once(model, recipe, batches, folder / name)
-    dense = evaluate(model, test, "test", batch_size=1_000)["accuracy"]
+    error = _error(model, test)
     ways: dict[str, Tuning | None] = {"without FT": None}
     if recipe.finetune:
         ways["with FT"] = partial(tune, recipe=recipe, batches=batches)
     return {
-        "error": 100 * (1 - dense),
+        "error": error,
         "curves": {
             way: _points(model, extra["ratios"], test, folder / f"{name}_{place}.json", tuned)
             for place, (way, tuned) in enumerate(ways.items())
@@ -102,6 +102,11 @@ def tune(model: keras.Model, recipe: Recipe, batches: Augmented) -> None:
     )
 
 
+def _error(model: keras.Model, test: tuple[Any, Any]) -> float:
+    """In percent."""
+    return 100 * (1 - evaluate(model, test, "test", batch_size=1_000)["accuracy"])
+
+
 def _points(
     model: keras.Model,
     ratios: Sequence[float],
@@ -121,7 +126,7 @@ def _points(
             tuned(model)
         found.append(
             {
-                "error": 100 * (1 - evaluate(model, test, "test", batch_size=1_000)["accuracy"]),
+                "error": _error(model, test),
                 "compression": model.count_params() / left_of(model),
                 "weight_compression": summarize(model).weight_compression,
             }

@@ -196,7 +196,7 @@ FIGURE_6 = _study(
     published.FIGURE_6,
 )
 
-# An epoch of VGG-16 takes 4.5 s of an H200 that seven other runs share: a cell ends in ten minutes.
+# An epoch of VGG-16 took 4.5 s of an H200 that seven other runs shared.
 _VGG = Recipe(
     "vgg_16",
     l2=1e-4,
