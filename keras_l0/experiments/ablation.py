@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from keras_l0.experiments import datasets
 from keras_l0.experiments.records import Cell, Values
-from keras_l0.experiments.study import Cells, Study, markdown_table
+from keras_l0.experiments.study import Cells, Study, in_words, markdown_table
 from keras_l0.experiments.tables import GRADUAL, QUICK_IMAGES, rows, shorter
 from keras_l0.experiments.training import Recipe, Teacher, build, measure, train
 from keras_l0.report.plots import figure_axes
@@ -81,7 +81,7 @@ def report(values: Values) -> str:
             [
                 row["name"],
                 str(len(row["seeds"])),
-                f"{row['error_mean']:.2f} ± {row['error_std']:.2f}",
+                in_words(row),
                 ", ".join(f"{one:+.2f}" for one in row["increases"]),
                 f"{row['compression']:.1f}",
             ]

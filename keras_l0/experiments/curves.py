@@ -14,7 +14,7 @@ from keras_l0.data import evaluate
 from keras_l0.experiments import datasets
 from keras_l0.experiments.augmentation import Augmented
 from keras_l0.experiments.records import Cell, Values
-from keras_l0.experiments.study import Cells, markdown_table, name_of
+from keras_l0.experiments.study import Cells, error_of, in_words, markdown_table, name_of
 from keras_l0.experiments.training import Recipe, build, left_of
 from keras_l0.files import replacing, write_text
 from keras_l0.models import compile_like
@@ -187,8 +187,7 @@ def _row(
         "line": line,
         "way": way,
         "seeds": seeds,
-        "error_mean": statistics.mean(errors),
-        "error_std": statistics.stdev(errors) if len(errors) > 1 else 0.0,
+        **error_of(errors),
         "increase": statistics.mean(errors) - dense,
         "compression": compression,
         "weight_compression": weight_compression,
@@ -201,18 +200,24 @@ def report(values: Values) -> str:
         [
             row["name"],
             str(len(row["seeds"])),
-            f"{row['error_mean']:.2f} ± {row['error_std']:.2f}",
+            in_words(row),
             f"{row['increase']:+.2f}",
             f"{row['compression']:.2f}",
         ]
         for row in values["rows"]
     ]
     theirs = [
-        [f"{peer['name']}, published", "", "", f"{peer['increase']:+.2f}", peer["compression"]]
+        [
+            f"{peer['name']}, published",
+            "",
+            "",
+            f"{peer['increase']:+.2f}",
+            f"{peer['compression']:g}",
+        ]
         for peer in values["published"]
     ]
     header = ["row", "seeds", "test error %", "increase", "compression"]
-    return markdown_table(header, [*ours, *([*row[:4], f"{row[4]:g}"] for row in theirs)])
+    return markdown_table(header, [*ours, *theirs])
 
 
 def draw(values: Values) -> "Axes":

@@ -11,7 +11,7 @@ from keras_l0.experiments import datasets, published
 from keras_l0.experiments.augmentation import Augmented
 from keras_l0.experiments.curves import train_once, tune
 from keras_l0.experiments.records import Cell, Values
-from keras_l0.experiments.study import Cells, Study, markdown_table, name_of
+from keras_l0.experiments.study import Cells, Study, error_of, in_words, markdown_table, name_of
 from keras_l0.experiments.training import Recipe, build, left_of
 from keras_l0.pruning.once import prune
 from keras_l0.report.plots import plot_tradeoff
@@ -98,8 +98,7 @@ def conclude(done: Cells) -> Values:
             {
                 "name": name,
                 "seeds": [one["seed"] for one in done],
-                "error_mean": statistics.mean(errors),
-                "error_std": statistics.stdev(errors) if len(errors) > 1 else 0.0,
+                **error_of(errors),
                 "increase": statistics.mean(errors) - statistics.mean(o["error"] for o in results),
                 "flops_reduction": statistics.mean(one.get("flops_reduction", 0.0) for one in mine),
                 "compression": statistics.mean(one.get("compression", 1.0) for one in mine),
@@ -127,7 +126,7 @@ def report(values: Values) -> str:
     lines = [
         [
             row["name"] if "seeds" in row else f"{row['name']}, published",
-            f"{row['error_mean']:.2f} ± {row['error_std']:.2f}" if "seeds" in row else "",
+            in_words(row) if "seeds" in row else "",
             f"{row['increase']:+.2f}",
             f"{row['flops_reduction']:.1f}",
             f"{row['compression']:.2f}",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,23 @@ def name_of(cell: Mapping[str, Any]) -> str:
     settings = json.dumps(cell["settings"], sort_keys=True)
     row = re.sub(r"\W+", "_", cell["row"])
     return f"{row}_{cell['seed']}_{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+
+
+def error_of(errors: Sequence[float]) -> Values:
+    """What a row says of its seeds' errors: their mean, and the sample's standard deviation.
+
+    Example:
+
+    >>> error_of([1.5, 2.0, 2.5])
+    {'error_mean': 2.0, 'error_std': 0.5}
+    """
+    spread = statistics.stdev(errors) if len(errors) > 1 else 0.0
+    return {"error_mean": statistics.mean(errors), "error_std": spread}
+
+
+def in_words(row: Values) -> str:
+    """A row's error with its spread."""
+    return f"{row['error_mean']:.2f} ± {row['error_std']:.2f}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
