@@ -1,5 +1,6 @@
 """Search for the penalty's and the ramp's settings: a metric against compression, by Optuna."""
 
+import math
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -241,7 +242,10 @@ def _tried(
         if _is_sound(copy):
             raise
         raise _FailedError(str(error)) from error
-    return result.report.after[metric], model.count_params() / max(left, 1)
+    value = result.report.after[metric]
+    if not math.isfinite(value):  # Optuna would not count the trial, and the search never end
+        raise _FailedError(f"{metric} is {value} on the validation data")
+    return value, model.count_params() / max(left, 1)
 
 
 def _is_sound(model: keras.Model) -> bool:

@@ -46,7 +46,13 @@ def done(row: str, error: float, plain: list[float], tuned: list[float] | None =
         for name, found in (("without FT", plain), ("with FT", tuned))
         if found is not None
     }
-    return {"row": row, "seed": 0, "settings": {}, "result": {"error": error, "curves": points}}
+    settings = {"ratios": [2.0, 5.0]}
+    return {
+        "row": row,
+        "seed": 0,
+        "settings": settings,
+        "result": {"error": error, "curves": points},
+    }
 
 
 def test_a_network_is_trained_once_and_pruned_from_the_same_weights(
@@ -116,8 +122,9 @@ def test_rows_have_the_increase_over_the_first_line() -> None:
 
 def test_the_increase_is_over_the_first_line_tuned_for_as_long() -> None:
     first = done("l2", 7.0, [7.0, 20.0], [6.5, 9.0])
+    first["settings"]["ratios"] = [1.0, 5.0]
     for points in first["result"]["curves"].values():
-        points[0]["weight_compression"] = 1.0
+        points[0]["weight_compression"] = 1.00001  # training has left a zero
     found = rows([first, done("l0", 7.5, [7.5, 9.0])])
     assert [row["increase"] for row in found] == [0.5, 0.5, 13.5, 0, 2.5, 1, 1, 2.5]
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import keras
 import pytest
 
 from keras_l0.experiments import records
@@ -38,14 +39,44 @@ def test_each_cell_is_written_as_it_is_done_and_not_made_again(tmp_path: Path) -
     assert [one["result"] for one in done] == [{"double": 0}, {"double": 2}, {"double": 0}]
     assert done == json.loads(path.read_text())["cells"]
     assert all(one["seconds"] >= 0 and "keras" in one["versions"] for one in done)
+    assert all(one["backend"] == keras.backend.backend() and one["device"] for one in done)
 
 
-def test_a_cell_of_other_settings_is_made_again_and_the_old_one_dropped(tmp_path: Path) -> None:
+def test_a_cell_of_other_settings_is_made_again_and_the_old_one_kept_aside(tmp_path: Path) -> None:
     run_cells(CELLS, double, tmp_path / "x.json", "x", tell=silent)
     changed = [Cell("a", 0, {"rate": 0.2}), CELLS[1]]
     done = run_cells(changed, double, tmp_path / "x.json", "x", tell=silent)
     assert [one["settings"] for one in done] == [{"rate": 0.2}, {"rate": 0.1}]
     assert read(tmp_path / "x.json", "x") == done
+    old = read(tmp_path / "x_old.json", "x")
+    assert [(one["row"], one["settings"]) for one in old] == [("a", {"rate": 0.1}), ("b", {})]
+    run_cells(CELLS, double, tmp_path / "x.json", "x", tell=silent)
+    assert len(read(tmp_path / "x_old.json", "x")) == 3
+
+
+def test_what_another_process_has_written_meanwhile_stays(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+
+    def run(cell: Cell) -> dict[str, Any]:
+        if cell == CELLS[0]:
+            run_cells(CELLS[1:], double, tmp_path / "other.json", "x", tell=silent)
+            path.write_bytes((tmp_path / "other.json").read_bytes())
+        return double(cell)
+
+    assert len(run_cells(CELLS, run, path, "x", tell=silent)) == 3
+
+
+def fails(cell: Cell) -> dict[str, Any]:
+    """The figures of all cells but the first."""
+    if cell == CELLS[0]:
+        raise ValueError("no network")
+    return double(cell)
+
+
+def test_a_cell_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no network"):
+        run_cells(CELLS, fails, tmp_path / "x.json", "x", workers=2, tell=silent)
+    assert [one["seed"] for one in read(tmp_path / "x.json", "x")] == [1, 0]
 
 
 def test_workers_find_what_one_process_does(tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
 """The paper's experiments made again: files, claims, and what is wrong told."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from keras_l0 import cli
+from keras_l0.experiments.ablation import ABLATION
+from keras_l0.experiments.records import Cell, Values, read
 from keras_l0.experiments.reproduce import STUDIES, reproduce
+from keras_l0.experiments.study import name_of
+from keras_l0.experiments.tables import TABLE_2
 
 pytest.importorskip("matplotlib")
 
@@ -60,6 +65,54 @@ def test_a_result_of_another_version_is_not_overwritten(
     assert "in format 1" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["figure1.json"]
     assert (tmp_path / "figure1.json").read_text() == '{"format": 0}'
+
+
+CELLS = [Cell(row, seed) for seed in (0, 1) for row in ("first", "second")]
+
+
+def test_what_follows_is_written_after_each_run_from_whole_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Cell] = []
+
+    def run(cell: Cell) -> Values:
+        made.append(cell)
+        if len(made) == 4:
+            raise KeyboardInterrupt
+        return {"error": 2.0 + cell.seed, "compression": 9.0, "weight_compression": 10.0}
+
+    monkeypatch.setitem(STUDIES, "ablation", replace(ABLATION, cells=lambda _: CELLS, run=run))
+    with pytest.raises(KeyboardInterrupt):
+        reproduce("ablation", tmp_path)
+    path = tmp_path / "ablation.json"
+    assert len(read(path, "ablation")) == 3
+    assert [row["seeds"] for row in json.loads(path.read_text())["rows"]] == [[0], [0]]
+    assert "3 of 4 runs are done" in (tmp_path / "ablation.md").read_text()
+    assert (tmp_path / "ablation.png").exists()
+    assert "runs are done" not in reproduce("ablation", tmp_path)
+    assert [row["seeds"] for row in json.loads(path.read_text())["rows"]] == [[0, 1], [0, 1]]
+    assert len(made) == 5
+
+
+def test_the_files_beside_a_table_are_those_of_the_row_that_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compressions = {"first": 100.0, "second": 90.0, "without a file": 200.0}
+
+    def run(cell: Cell, folder: Path) -> Values:
+        if cell.row != "without a file":
+            (folder / f"{name_of(cell.key)}.tflite").write_text(f"{cell.row} {cell.seed}")
+        compression = compressions[cell.row]
+        return {"error": 1.9, "compression": compression, "weight_compression": compression}
+
+    def published(cells: list[Cell]) -> dict[str, str]:
+        monkeypatch.setitem(STUDIES, "table2", replace(TABLE_2, cells=lambda _: cells, run=run))
+        reproduce("table2", tmp_path)
+        return {path.name[7:12]: path.read_text() for path in tmp_path.glob("table2_*.tflite")}
+
+    assert published(CELLS) == {"seed0": "first 0", "seed1": "first 1"}
+    assert published([*CELLS, Cell("without a file", 0), Cell("without a file", 1)]) == {}
+    assert published(CELLS) == {"seed0": "first 0", "seed1": "first 1"}
 
 
 @pytest.mark.slow

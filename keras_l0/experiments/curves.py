@@ -55,12 +55,12 @@ def run(cell: Cell, folder: Path) -> Values:
     )
     name = name_of(cell.key)
     train_once(model, recipe, batches, folder / name)
-    error = _error(model, test)
+    before = error(model, test)
     ways: dict[str, Tuning | None] = {"without FT": None}
     if recipe.finetune:
         ways["with FT"] = partial(tune, recipe=recipe, batches=batches)
     return {
-        "error": error,
+        "error": before,
         "curves": {
             way: _points(model, extra["ratios"], test, folder / f"{name}_{place}.json", tuned)
             for place, (way, tuned) in enumerate(ways.items())
@@ -82,7 +82,7 @@ def train_once(model: keras.Model, recipe: Recipe, batches: Augmented, path: Pat
         batches,
         epochs=recipe.warmup,
         callbacks=[
-            keras.callbacks.BackupAndRestore(f"{path}_backup"),
+            keras.callbacks.BackupAndRestore(f"{path}_backup", double_checkpoint=True),
             *annealing.callbacks(recipe.rate, 0, recipe.warmup, 1),
         ],
         verbose=0,
@@ -102,8 +102,8 @@ def tune(model: keras.Model, recipe: Recipe, batches: Augmented) -> None:
     )
 
 
-def _error(model: keras.Model, test: tuple[Any, Any]) -> float:
-    """In percent."""
+def error(model: keras.Model, test: tuple[Any, Any]) -> float:
+    """The share of wrong answers, in percent."""
     return 100 * (1 - evaluate(model, test, "test", batch_size=1_000)["accuracy"])
 
 
@@ -126,7 +126,7 @@ def _points(
             tuned(model)
         found.append(
             {
-                "error": _error(model, test),
+                "error": error(model, test),
                 "compression": model.count_params() / left_of(model),
                 "weight_compression": summarize(model).weight_compression,
             }
@@ -139,43 +139,48 @@ def _points(
 def rows(done: Cells) -> list[Values]:
     """For each line of a figure, with and without fine tuning, each point's mean over the seeds.
 
-    ``increase`` is the error over that of the first line's network, which nothing has pruned, tuned
-    for as long where that is among its points.
+    ``ratio`` is the compression of weights that was asked for: training may leave zeros of its own,
+    so ``weight_compression`` can be more. ``increase`` is the error over that of the first line's
+    network, which nothing has pruned, tuned for as long where a ratio of 1 is among its points.
     """
     found: list[Values] = []
-    dense = _dense([one["result"] for one in done if one["row"] == done[0]["row"]])
+    dense = _dense([one for one in done if one["row"] == done[0]["row"]])
     for line in dict.fromkeys(one["row"] for one in done):
         mine = [one for one in done if one["row"] == line]
         seeds = [one["seed"] for one in mine]
         errors = [one["result"]["error"] for one in mine]
-        found.append(_row(f"{line}, not pruned", line, "", seeds, errors, 1.0, 1.0, dense))
+        found.append(_row(f"{line}, not pruned", line, "", 1.0, seeds, errors, 1.0, 1.0, dense))
         for way in mine[0]["result"]["curves"]:
-            for points in zip(*(one["result"]["curves"][way] for one in mine), strict=True):
+            curves = (one["result"]["curves"][way] for one in mine)
+            for ratio, *points in zip(mine[0]["settings"]["ratios"], *curves, strict=True):
                 errors = [point["error"] for point in points]
                 whole, weights = (
                     statistics.mean(point[name] for point in points)
                     for name in ("compression", "weight_compression")
                 )
                 name = f"{line}, {weights:.3g}x in weights, {way}"
-                found.append(_row(name, line, way, seeds, errors, whole, weights, dense))
+                found.append(_row(name, line, way, ratio, seeds, errors, whole, weights, dense))
     return found
 
 
-def _dense(results: Sequence[Values]) -> float:
+def _dense(done: Cells) -> float:
     """The mean error without pruning, after fine tuning if there was some at a ratio of 1."""
     tuned = [
         point["error"]
-        for one in results
-        for point in one["curves"].get("with FT", ())
-        if point["weight_compression"] == 1
+        for one in done
+        for ratio, point in zip(
+            one["settings"]["ratios"], one["result"]["curves"].get("with FT", ()), strict=False
+        )
+        if ratio == 1
     ]
-    return statistics.mean(tuned or [one["error"] for one in results])
+    return statistics.mean(tuned or [one["result"]["error"] for one in done])
 
 
 def _row(
     name: str,
     line: str,
     way: str,
+    ratio: float,
     seeds: list[int],
     errors: list[float],
     compression: float,
@@ -186,6 +191,7 @@ def _row(
         "name": name,
         "line": line,
         "way": way,
+        "ratio": ratio,
         "seeds": seeds,
         **error_of(errors),
         "increase": statistics.mean(errors) - dense,

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from keras_l0.errors import invalid_argument
 from keras_l0.files import write_text
 from keras_l0.versions import versions
@@ -75,54 +77,85 @@ def run_cells(
     what: str,
     workers: int = 1,
     tell: Callable[[str], None] = print,
+    keep: Callable[[list[Values]], object] | None = None,
 ) -> list[Values]:
     """Runs the cells that the file does not have, and writes it after each.
 
+    Another process may do so at the same time: what it has written meanwhile stays. What the file
+    has beside these cells, of other settings, goes to ``WHAT_old.json``.
+
     Args:
-        cells: all of the experiment; what else the file has is dropped.
+        cells: all of the experiment.
         run: from a cell to its figures, plain values; a function of a module, if there are
             several workers.
         path: the result file.
         what: the experiment's name.
         workers: processes that run cells side by side, each on its share of the processors.
         tell: shows a line for each cell that is done.
+        keep: writes the file, from the cells that are done: with what follows from them, say.
 
     Returns:
-        For each cell, in order, its key, ``result``, ``seconds`` and ``versions``.
+        For each cell, in order, its key, ``result``, ``seconds``, ``backend``, ``device`` and
+        ``versions``.
 
     Raises:
         ValueError: if the file is not this experiment's.
         RuntimeError: if a worker's process died.
+        Exception: the first that a cell raised; with several workers, after all others.
     """
     keys = [cell.key for cell in cells]
-    done = [one for one in read(path, what) if _key(one) in keys]
-    missing = [cell for cell in cells if cell.key not in map(_key, done)]
 
-    def keep(cell: Cell, figures: Values) -> None:
-        done.append({**cell.key, **figures})
-        done.sort(key=lambda one: keys.index(_key(one)))
-        write(path, what, {"cells": done})
+    def done() -> list[Values]:
+        mine = [one for one in read(path, what) if _key(one) in keys]
+        return sorted(mine, key=lambda one: keys.index(_key(one)))
+
+    def add(cell: Cell, figures: Values) -> None:
+        others = [one for one in done() if _key(one) != cell.key]
+        found = sorted([*others, {**cell.key, **figures}], key=lambda one: keys.index(_key(one)))
+        if keep is None:
+            write(path, what, {"cells": found})
+        else:
+            keep(found)
         tell(f"{what}: {cell.row}, seed {cell.seed}: {figures['seconds']:.0f} s")
 
+    _set_aside([one for one in read(path, what) if _key(one) not in keys], path, what)
+    there = [_key(one) for one in done()]
+    missing = [cell for cell in cells if cell.key not in there]
     if workers == 1 or len(missing) < 2:
         for cell in missing:
-            keep(cell, _timed(run, cell))
-        return done
+            add(cell, _timed(run, cell))
+        return done()
     with worker_pool(min(workers, len(missing))) as pool:
         futures: dict[Future[Values], Cell] = {
             pool.submit(_timed, run, cell): cell for cell in missing
         }
+        failed: list[Exception] = []
         try:
             for future in as_completed(futures):
-                keep(futures[future], future.result())
-        except BrokenProcessPool as error:
-            raise RuntimeError(
-                f"A worker of {what} died, of too little memory perhaps. "
-                "What was done is kept: run it again, with fewer workers."
-            ) from error
+                try:
+                    figures = future.result()
+                except BrokenProcessPool as error:
+                    raise RuntimeError(
+                        f"A worker of {what} died, of too little memory perhaps. "
+                        "What was done is kept: run it again, with fewer workers."
+                    ) from error
+                except Exception as error:  # one cell's, which takes no other with it
+                    failed.append(error)
+                else:
+                    add(futures[future], figures)
         finally:
             pool.shutdown(cancel_futures=True)
-    return done
+    if failed:
+        raise failed[0]
+    return done()
+
+
+def _set_aside(strange: list[Values], path: Path, what: str) -> None:
+    """Keeps cells that are to leave a result file, since a recipe has changed, in one beside it."""
+    if strange:
+        old = path.with_name(f"{path.stem}_old.json")
+        there = read(old, what)
+        write(old, what, {"cells": [*there, *(one for one in strange if one not in there)]})
 
 
 def write(path: Path, what: str, values: Values) -> None:
@@ -137,4 +170,10 @@ def _key(found: Mapping[str, Any]) -> Values:
 def _timed(run: Callable[[Cell], Values], cell: Cell) -> Values:
     began = time.perf_counter()
     result = run(cell)
-    return {"result": result, "seconds": time.perf_counter() - began, "versions": versions()}
+    return {
+        "result": result,
+        "seconds": time.perf_counter() - began,
+        "backend": keras.backend.backend(),
+        "device": str(keras.ops.zeros(1).device),
+        "versions": versions(),
+    }

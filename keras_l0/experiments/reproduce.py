@@ -1,6 +1,9 @@
 """The paper's experiments, made again: ``keras-l0 reproduce``."""
 
+import json
 import os
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from keras_l0.experiments.figures import (
     TABLE_4,
 )
 from keras_l0.experiments.norms import EXPERIMENT_1
-from keras_l0.experiments.records import Values, run_cells, write
+from keras_l0.experiments.records import Cell, Values, run_cells, write
 from keras_l0.experiments.structural import TABLE_7
 from keras_l0.experiments.study import Study, name_of
 from keras_l0.experiments.tables import TABLE_2, TABLE_3
@@ -56,7 +59,9 @@ def reproduce(
 
     ``OUT/WHAT.json`` has every run with its settings, seed, versions and duration, and what
     follows from them; ``WHAT.md`` the table, ``WHAT.png`` the plot. A quick one's are called
-    ``WHAT_quick``. The JSON is written after each run, and a run that it has is not made again.
+    ``WHAT_quick``. They are written after each run, from the seeds that every row has by then, and
+    a run that the JSON has is not made again; one whose settings have changed since goes to
+    ``WHAT_old.json``.
     ``OUT/networks/`` has what runs keep on the way: trained weights, and of the tables 2 and 3 a
     ``.tflite`` file of each network that is to reach a target. ``WHAT_seed0.tflite`` … are those
     of the most compressed row that reaches the first one.
@@ -83,30 +88,50 @@ def reproduce(
     path = check_folder(out, "out") / f"{name}.json"
     networks = path.with_name("networks")
     run = partial(study.run, folder=check_folder(networks, "out")) if study.folder else study.run
-    cells = run_cells(study.cells(quick), run, path, name, workers)
-    values: Values = {"title": study.title, **study.conclude(cells), "cells": cells}
-    write(path, name, values)
-    for cell in cells if study.folder else ():
-        _publish(cell, values.get("exported"), networks, path.with_suffix(""))
-    text = _page(study, values)
-    write_text(path.with_suffix(".md"), text + "\n")
-    save_figure(study.draw(values), path.with_suffix(".png"))
-    return text
+    cells = study.cells(quick)
+
+    def keep(done: list[Values]) -> str:
+        whole = _of_whole_seeds(done, cells)
+        follows = study.conclude(whole) if whole else {}
+        values: Values = {"title": study.title, **follows, "cells": done}
+        if study.folder:
+            _publish(values.get("exported"), whole, path, networks)
+        write(path, name, values)
+        if not whole:
+            return ""
+        text = _page(study, values, len(cells))
+        write_text(path.with_suffix(".md"), text + "\n")
+        save_figure(study.draw(values), path.with_suffix(".png"))
+        return text
+
+    return keep(run_cells(cells, run, path, name, workers, keep=keep))
 
 
-def _publish(cell: Values, row: str | None, networks: Path, results: Path) -> None:
-    """Puts the file of a run of this row beside the results, in the place of an older one."""
-    published = results.with_name(f"{results.name}_seed{cell['seed']}.tflite")
-    made = networks / f"{name_of(cell)}.tflite"
-    if cell["row"] == row and made.exists():
-        write_bytes(published, made.read_bytes())
-    elif row is None:
-        published.unlink(missing_ok=True)
+def _of_whole_seeds(done: Sequence[Values], cells: Sequence[Cell]) -> list[Values]:
+    """The runs of the seeds that every row has: rows of other seeds could not be compared."""
+    missing = Counter(cell.seed for cell in cells)
+    missing.subtract(one["seed"] for one in done)
+    return [one for one in done if not missing[one["seed"]]]
 
 
-def _page(study: Study, values: Values) -> str:
+def _publish(row: str | None, done: Sequence[Values], path: Path, networks: Path) -> None:
+    """Puts the files of this row's runs beside the results, instead of another row's."""
+    if row != (json.loads(path.read_text()).get("exported") if path.exists() else None):
+        for older in path.parent.glob(f"{path.stem}_seed*.tflite"):
+            older.unlink()
+    for cell in done:
+        made = networks / f"{name_of(cell)}.tflite"
+        if cell["row"] == row and made.exists():
+            published = path.with_name(f"{path.stem}_seed{cell['seed']}.tflite")
+            write_bytes(published, made.read_bytes())
+
+
+def _page(study: Study, values: Values, runs: int) -> str:
     checks = [
         f"- {'Holds' if holds else 'Does not hold'}: {claim}."
         for claim, holds in values.get("checks", {}).items()
     ]
-    return "\n\n".join([f"# {study.title}", study.report(values), "\n".join(checks)]).strip()
+    done = len(values["cells"])
+    so_far = f"{done} of {runs} runs are done; this is of the seeds that every row has."
+    parts = [f"# {study.title}", study.report(values), "\n".join(checks)]
+    return "\n\n".join([*parts, *([so_far] if done < runs else [])]).strip()

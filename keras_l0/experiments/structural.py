@@ -1,18 +1,19 @@
 """The paper's Table 7: neurons of VGG-16 pruned (NP), and weights of the rest too (NP+GP)."""
 
+import json
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import keras
 
-from keras_l0.data import evaluate
 from keras_l0.experiments import datasets, published
 from keras_l0.experiments.augmentation import Augmented
-from keras_l0.experiments.curves import train_once, tune
+from keras_l0.experiments.curves import error, train_once, tune
 from keras_l0.experiments.records import Cell, Values
 from keras_l0.experiments.study import Cells, Study, error_of, in_words, markdown_table, name_of
 from keras_l0.experiments.training import Recipe, build, left_of
+from keras_l0.files import write_text
 from keras_l0.pruning.once import prune
 from keras_l0.report.plots import plot_tradeoff
 from keras_l0.report.summary import summarize
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 # A share of the multiply-adds that goes with neurons, and the compression that weights go to then.
 _GOALS = ((0.2775, 9.21), (0.427, 18.38))
+_UNPRUNED = {"flops_reduction": 0.0, "compression": 1.0, "weight_compression": 1.0}
 _RECIPE = Recipe(
     "vgg_16",
     l2=1e-4,
@@ -30,8 +32,8 @@ _RECIPE = Recipe(
     scale="layer_size",
     rate=1e-3,
     batch=128,
-    warmup=150,
-    finetune=40,
+    warmup=100,
+    finetune=10,
     augmentation="shifted",
 )
 
@@ -45,7 +47,11 @@ def cells(quick: bool) -> list[Cell]:
 
 
 def run(cell: Cell, folder: Path) -> Values:
-    """Trains, prunes neurons, shrinks and tunes, then weights of what is left, and tunes again."""
+    """Trains, prunes neurons, shrinks and tunes, then weights of what is left, and tunes again.
+
+    What is trained is kept in ``folder``, and each goal's points; a run that was broken off goes on
+    from there. The error before pruning is of the network tuned for as long.
+    """
     settings = dict(cell.settings)
     images, tested = settings.pop("images"), settings.pop("tested")
     recipe = Recipe(**settings)
@@ -60,31 +66,33 @@ def run(cell: Cell, folder: Path) -> Values:
     )
     keras.utils.set_random_seed(cell.seed)
     model = build(recipe, data.x_train.shape[1:], data.classes)
-    train_once(model, recipe, batches, folder / name_of(cell.key))
-    flops = summarize(model).flops
-    assert flops, "the network's input size is fixed"
-    before, points = model.get_weights(), {}
-    for share, compression in _GOALS:
+    name = name_of(cell.key)
+    train_once(model, recipe, batches, folder / name)
+    whole = summarize(model)
+    assert whole.flops, "the network's input size is fixed"
+    before, kept = model.get_weights(), folder / f"{name}.json"
+    points = json.loads(kept.read_text()) if kept.exists() else {}
+    for share, compression in _GOALS[len(points) // 2 :]:
         prune(model, method="neuron", flops=share)
         small = shrink(model)
         model.set_weights(before)
         fewer = summarize(small).flops
         assert fewer, "as before"
-        for name in ("NP", "NP+GP"):
-            if name == "NP+GP":
+        for way in ("NP", "NP+GP"):
+            if way == "NP+GP":
                 left = model.count_params() / compression
                 prune(small, compression=max(1.0, small.count_params() / left))
             tune(small, recipe, batches)
-            points[f"{name}, {share:.2%} of multiply-adds"] = {
-                "error": _error(small, test),
-                "flops_reduction": 100 * (1 - fewer / flops),
+            pruned = summarize(small)
+            points[f"{way}, {share:.2%} of multiply-adds"] = {
+                "error": error(small, test),
+                "flops_reduction": 100 * (1 - fewer / whole.flops),
                 "compression": model.count_params() / left_of(small),
+                "weight_compression": whole.prunable / (pruned.prunable - pruned.zeros),
             }
-    return {"error": _error(model, test), "points": points}
-
-
-def _error(model: keras.Model, test: tuple[object, object]) -> float:
-    return 100 * (1 - evaluate(model, test, "test")["accuracy"])
+        write_text(kept, json.dumps(points))
+    tune(model, recipe, batches)
+    return {"error": error(model, test), "points": points}
 
 
 def conclude(done: Cells) -> Values:
@@ -100,8 +108,10 @@ def conclude(done: Cells) -> Values:
                 "seeds": [one["seed"] for one in done],
                 **error_of(errors),
                 "increase": statistics.mean(errors) - statistics.mean(o["error"] for o in results),
-                "flops_reduction": statistics.mean(one.get("flops_reduction", 0.0) for one in mine),
-                "compression": statistics.mean(one.get("compression", 1.0) for one in mine),
+                **{
+                    figure: statistics.mean(one.get(figure, unpruned) for one in mine)
+                    for figure, unpruned in _UNPRUNED.items()
+                },
             }
         )
     return {

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +44,7 @@ def run(cell: Cell, folder: Path) -> Values:
     data = datasets.preprocess(datasets.load(dataset))
     x, y = data.x_train[:images], data.y_train[:images]
     result = train(recipe, cell.seed, (x, y), (x[-_LOOKED_AT:], y[-_LOOKED_AT:]), data.classes)
-    if exports and find_spec("tensorflow"):  # which is not on every GPU's machine
+    if exports:
         _export(result.model, folder / f"{name_of(cell.key)}.tflite", x[-_LOOKED_AT:])
     dense = summarize(build(recipe, x.shape[1:], data.classes))
     return measure(result, dense, (data.x_test, data.y_test))
@@ -60,7 +59,8 @@ def _export(model: keras.Model, path: Path, check: NDArray[Any]) -> None:
             check_data=datasets.fit_to(check, model.input_shape[1:]),
         )
         write_bytes(path, for_any_batch(path.read_bytes()))
-    except RuntimeError as error:  # not a reason to lose what was trained
+    except (ImportError, RuntimeError, ValueError) as error:
+        # Not a reason to lose what was trained, and not on every GPU's machine is TensorFlow.
         warnings.warn(f"{path.name} is not exported. {error}", stacklevel=2)
 
 
