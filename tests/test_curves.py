@@ -161,9 +161,10 @@ def test_claims_of_figure_8(second: Any, held: list[bool]) -> None:
     assert list(FIGURE_8.conclude(cells)["checks"].values()) == held
 
 
-@pytest.mark.parametrize(("second", "held"), [([7.6, 9.0], True), ([7.6, 8.0], False)])
-def test_claims_of_figure_9(second: list[float], held: bool) -> None:
-    cells = [done("β 5", 7.0, [7.5, 20.0]), done("β 10", 7.2, second)]
+@pytest.mark.parametrize(("beta", "held"), [(13.0, True), (25.0, False)])
+def test_claims_of_figure_9(beta: float, held: bool) -> None:
+    lines = {"1e-7, β 5": 20.0, "1e-7, β 10": 22.0, "1e-6, β 5": 12.0, "1e-6, β 10": beta}
+    cells = [done(name, 7.0, [7.5, error]) for name, error in lines.items()]
     assert list(FIGURE_9.conclude(cells)["checks"].values()) == [held]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 from strategies import invalid
 
 from keras_l0 import L2L0, compress
@@ -270,6 +270,18 @@ def test_a_trial_that_fails_counts_and_is_told(
     assert capsys.readouterr().out.count("failed: ") == 2
     with pytest.raises(ValueError, match="one or more that were finished"):
         result.best(0.9)
+
+
+def no_number(_: Any, predicted: Any) -> Any:
+    """A metric."""
+    return ops.mean(predicted) * np.nan
+
+
+def test_a_metric_that_is_no_number_fails_the_trial(tmp_path: Path) -> None:
+    model = net()
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=[no_number])
+    options = {"space": SPACE, "storage": tmp_path / "s.log", "metric": "no_number", **SHORT}
+    assert search(model, data(), data(), trials=2, mode="min", **options).trials == ()
 
 
 def result(*pairs: tuple[float, float], larger: bool = True) -> SearchResult:
