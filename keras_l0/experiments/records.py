@@ -105,13 +105,15 @@ def run_cells(
     """
     keys = [cell.key for cell in cells]
 
+    def in_order(found: list[Values]) -> list[Values]:
+        return sorted(found, key=lambda one: keys.index(_key(one)))
+
     def done() -> list[Values]:
-        mine = [one for one in read(path, what) if _key(one) in keys]
-        return sorted(mine, key=lambda one: keys.index(_key(one)))
+        return in_order([one for one in read(path, what) if _key(one) in keys])
 
     def add(cell: Cell, figures: Values) -> None:
         others = [one for one in done() if _key(one) != cell.key]
-        found = sorted([*others, {**cell.key, **figures}], key=lambda one: keys.index(_key(one)))
+        found = in_order([*others, {**cell.key, **figures}])
         if keep is None:
             write(path, what, {"cells": found})
         else:
