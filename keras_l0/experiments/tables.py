@@ -234,16 +234,25 @@ _IN_TWO_PARTS = replace(
     finetune=40,
     teacher=Teacher(),
 )
+_ON_MOVED = replace(
+    _IN_TWO_PARTS,
+    augmentation="nudged",
+    teacher=Teacher(augmentation="nudged", epochs=8),
+)
 _ROWS_3 = {
     "dense, l2": replace(PAPER_3, l0=0.0, weight_compression=1.0),
     "the paper's scheme, NORM": PAPER_3,
     "the paper's scheme, NORM of l0 alone": replace(PAPER_3, scale="layer_size_l0"),
     "gradual, 402 x in weights": replace(_GRADUAL_3, weight_compression=402.0),
     "gradual in two parts, growing back, taught by itself, 402 x in weights": _IN_TWO_PARTS,
-    "the same, images moved by up to a pixel, 402 x in weights": replace(
-        _IN_TWO_PARTS,
-        augmentation="nudged",
-        teacher=Teacher(augmentation="nudged", epochs=8),
+    **{
+        f"the same, images moved by up to a pixel, {kept:g} x in weights": replace(
+            _ON_MOVED, weight_compression=kept
+        )
+        for kept in (342.0, 402.0, 545.0)
+    },
+    "dense, l2, images moved by up to a pixel": replace(
+        PAPER_3, l0=0.0, weight_compression=1.0, augmentation="nudged"
     ),
 }
 
