@@ -18,7 +18,7 @@ Command = Callable[[argparse.Namespace], None]
 # Options of compress that are arguments of it, which a file of settings gives instead.
 SETTINGS = (
     "l2 l0 beta scale method score mode fraction warmup ramp finetune power regrow "
-    "learning_rate anneal batch_size"
+    "learning_rate anneal rewind batch_size"
 ).split()
 
 
@@ -81,6 +81,9 @@ def parser_for(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     one.add_argument("--learning-rate", type=float, help="the optimizer's, if not its own")
     one.add_argument(
         "--anneal", type=int, default=0, help="falls of it while fine tuning (%(default)s)"
+    )
+    one.add_argument(
+        "--rewind", type=int, metavar="EPOCH", help="what is left goes back to its weights of then"
     )
     one.add_argument("--batch-size", type=int, default=32, help="(%(default)s)")
     _add_quantize(one)

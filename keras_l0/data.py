@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_l0.errors import invalid_argument
 
@@ -37,6 +38,13 @@ def unpack(data: Any, argument: str) -> dict[str, Any]:
     return dict(zip(("x", "y", "sample_weight"), data, strict=False))
 
 
+def examples(data: Any, argument: str) -> dict[str, Any]:
+    """What ``fit`` takes of the data."""
+    # A tf.data dataset or a DataLoader shuffles by itself, and Keras warns of any attempt.
+    shuffle = isinstance(data, tuple | keras.utils.PyDataset)
+    return {**unpack(data, argument), "shuffle": shuffle}
+
+
 def evaluate(
     model: keras.Model,
     data: Any,
@@ -64,3 +72,19 @@ def check_compiled(model: keras.Model) -> None:
             model.name,
             "Call `model.compile(optimizer, loss, metrics)` first",
         )
+
+
+def check_taken(model: keras.Model, data: Any, argument: str) -> None:
+    """Raises a ``ValueError`` now, and not after hours, if the model does not take these arrays."""
+    if not isinstance(data, tuple):
+        return
+    try:  # no evaluate: one that fails on JAX leaves the model without its weights
+        first = keras.tree.map_structure(lambda array: np.asarray(array[:1]), data)
+        one = unpack(first, argument)
+        outputs = model(one["x"], training=False)
+        model.compute_loss(x=one["x"], y=one["y"], y_pred=outputs, training=False)
+    except Exception as error:  # backends have kinds of their own
+        expected = "examples and targets that the model and its loss take"
+        shapes = keras.tree.map_structure(np.shape, data)
+        reason = str(error).strip().splitlines()[0]
+        raise invalid_argument(argument, expected, f"arrays {shapes}", reason) from None

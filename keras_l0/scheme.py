@@ -12,12 +12,13 @@ from keras.regularizers import Regularizer
 
 from keras_l0 import annealing
 from keras_l0.attach import regularize
-from keras_l0.data import check_compiled, evaluate, unpack
+from keras_l0.data import check_compiled, check_taken, evaluate, examples
 from keras_l0.errors import invalid_argument, is_whole
 from keras_l0.export.tflite import CALIBRATED, check_export, export_tflite
-from keras_l0.models import check_recompiles
+from keras_l0.models import check_recompiles, compile_like
 from keras_l0.pruning.iterative import FRACTION
 from keras_l0.pruning.keep import KeepZeros
+from keras_l0.pruning.rewinding import Rewinding
 from keras_l0.pruning.scores import Ranking
 from keras_l0.pruning.targets import as_patterns, matches, names_variable, walk
 from keras_l0.report.summary import summarize
@@ -54,6 +55,7 @@ def compress(
     regrow: bool = False,
     learning_rate: float | None = None,
     anneal: int = 0,
+    rewind: int | None = None,
     shrink: bool = False,
     seed: int | None = None,
     layers: str | Sequence[str] | None = None,
@@ -117,6 +119,8 @@ def compress(
         learning_rate: of the optimizer, a float > 0; ``None`` for the one it has.
         anneal: how many times the rate falls along half a cosine to a hundredth while fine
             tuning; 0 leaves it. In the end the optimizer has the rate that it began with.
+        rewind: for fine tuning, what is left goes back to the weights that it had after so many
+            epochs, 0 to ``warmup``, with a new optimizer; ``None`` for no such thing.
         shrink: whether all that is dead is taken out before fine tuning, which is faster then;
             with a bound, at the end.
         seed: for ``method="random"``.
@@ -189,13 +193,16 @@ def compress(
         raise invalid_argument("scale", 'None for the penalties of scheme="redundancy"', scale)
     if export is not None:
         check_export(export, quantize, "export", optimize_for)
-    trained_on = _examples(train, "train")
+    if rewind is not None:
+        if not is_whole(rewind) or not 0 <= rewind <= warmup:
+            expected = f"None, or an integer from 0 to {warmup}, the epochs of warmup"
+            raise invalid_argument("rewind", expected, rewind)
+        _only_tuning(way, finetune, "rewind", rewind)
+    trained_on = examples(train, "train")
     tuned_on = trained_on
     if finetune_train is not None:
-        if not finetune or isinstance(way, Bound):
-            where = "with a `bound`" if finetune else "without epochs of fine tuning"
-            raise invalid_argument("finetune_train", f"None {where}", "data")
-        tuned_on = _examples(finetune_train, "finetune_train")
+        _only_tuning(way, finetune, "finetune_train", "data")
+        tuned_on = examples(finetune_train, "finetune_train")
         if class_weight and "sample_weight" in tuned_on:
             raise invalid_argument("finetune_train", "(x, y) beside `class_weight`", "(x, y, w)")
     fit_arguments = {
@@ -208,14 +215,14 @@ def compress(
     }
     was_built = model.built
     if was_built:
-        _check_model(model, way, shrink)
+        _check_model(model, way, shrink, rewind)
     before = evaluate(
         model, validation, "validation", steps=validation_steps, batch_size=batch_size
     )
     if not was_built:  # the evaluation has built it
-        _check_model(model, way, shrink)
+        _check_model(model, way, shrink, rewind)
     if finetune_train is not None:
-        _check_taken(model, finetune_train)
+        check_taken(model, finetune_train, "finetune_train")
     if isinstance(way, Bound):
         way.check_metrics(model, before, regularizer is not None)
     rate = annealing.start_rate(model, learning_rate, anneal, finetune)
@@ -226,19 +233,24 @@ def compress(
     callbacks = [*annealing.callbacks(rate, warmup + ramp, last, anneal), *callbacks]
     tuned_with = finetune_penalty if isinstance(finetune_penalty, Regularizer) else None
     stays = finetune_penalty and tuned_with is None
-    alike = stays and not shrink and finetune_train is None
+    alike = stays and not shrink and finetune_train is None and rewind is None
     one_fit = isinstance(way, Bound) or (alike and finetune > 0)
     first = last if one_fit else warmup + ramp
+    rewinding = None if rewind is None else Rewinding(model, rewind)
     history = keras.callbacks.History()
     if first:
         end = warmup + ramp - 1 if ramp else None
         added = [way.callback(warmup, end)] if ramp or one_fit else []
+        added += [rewinding] if rewinding else []
         history = model.fit(
             epochs=first, callbacks=[*added, *callbacks], **trained_on, **fit_arguments
         )
     if not (ramp or one_fit):
         way.once(model)
     summary = summarize(model)
+    if rewinding:
+        rewinding.rewind(model)
+        compile_like(model, model)
     if shrink:
         try:
             model = take_out_dead(model)
@@ -292,34 +304,19 @@ def compress(
 _NOT_SETTINGS = ("model", "train", "validation", "finetune_train", "callbacks", "export")
 
 
-def _examples(data: Any, argument: str) -> dict[str, Any]:
-    """What ``fit`` takes of the data."""
-    # A tf.data dataset or a DataLoader shuffles by itself, and Keras warns of any attempt.
-    shuffle = isinstance(data, tuple | keras.utils.PyDataset)
-    return {**unpack(data, argument), "shuffle": shuffle}
+def _only_tuning(way: Way, finetune: int, argument: str, value: Any) -> None:
+    """Raises a ``ValueError`` unless there is a fine tuning, which the argument is for."""
+    if not finetune or isinstance(way, Bound):
+        where = "with a `bound`" if finetune else "without epochs of fine tuning"
+        raise invalid_argument(argument, f"None {where}", value)
 
 
-def _check_taken(model: keras.Model, data: Any) -> None:
-    """Raises a ``ValueError`` now, and not after hours, if the model does not take these arrays."""
-    if not isinstance(data, tuple):
-        return
-    try:  # no evaluate: one that fails on JAX leaves the model without its weights
-        first = keras.tree.map_structure(lambda array: np.asarray(array[:1]), data)
-        one = unpack(first, "finetune_train")
-        outputs = model(one["x"], training=False)
-        model.compute_loss(x=one["x"], y=one["y"], y_pred=outputs, training=False)
-    except Exception as error:  # backends have kinds of their own
-        expected = "examples and targets that the model and its loss take"
-        shapes = keras.tree.map_structure(np.shape, data)
-        reason = str(error).strip().splitlines()[0]
-        raise invalid_argument("finetune_train", expected, f"arrays {shapes}", reason) from None
-
-
-def _check_model(model: keras.Model, way: Way, shrink: bool) -> None:
+def _check_model(model: keras.Model, way: Way, shrink: bool, rewind: int | None) -> None:
     """Raises a ``ValueError`` unless the model can be pruned so far, and shrunk if it is to be."""
     way.check(model)
     if shrink:
         Graph(model)
+    if shrink or rewind is not None:
         check_recompiles(model)
 
 

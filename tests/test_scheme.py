@@ -12,6 +12,7 @@ import pytest
 from keras import layers, ops
 
 from keras_l0 import L2L0, Composite, GlobalPrune, regularize
+from keras_l0.pruning.rewinding import Rewinding
 from keras_l0.scheme import Result, compress
 
 BACKEND = keras.backend.backend()
@@ -136,6 +137,79 @@ def test_what_is_dead_goes_before_fine_tuning(arguments: dict[str, Any]) -> None
     penalised = [layer.kernel.regularizer is not None for layer in result.model.layers]
     off = not options.get("finetune_penalty", True) and options["finetune"]
     assert penalised == [not off] * 2
+
+
+class Weights(keras.callbacks.Callback):
+    """Notes the kernels at the begin of each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[int, list[Any]] = {}
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        kernels = (layer.kernel for layer in self.model.layers)
+        self.seen[epoch] = [np.array(ops.convert_to_numpy(kernel)) for kernel in kernels]
+        if epoch == 5:
+            assert int(self.model.optimizer.iterations) == 0
+
+
+@pytest.mark.parametrize("rewind", [0, 1, 3])
+@pytest.mark.parametrize("ramp", [0, 2])
+def test_what_is_left_goes_back_to_an_earlier_epoch(ramp: int, rewind: int) -> None:
+    model, noted = net(), Weights()
+    first = model.get_weights()
+    result = compress(
+        model,
+        (X, Y),
+        (X, Y),
+        compression=3,
+        warmup=5 - ramp,
+        ramp=ramp,
+        finetune=2,
+        rewind=rewind,
+        learning_rate=0.02,
+        batch_size=16,
+        verbose=0,
+        callbacks=[noted],
+    )
+    assert_reached(result, 3, 7)
+    wanted = noted.seen[rewind] if rewind else first[::2]
+    for then, now, end in zip(wanted, noted.seen[5], model.get_weights()[::2], strict=True):
+        np.testing.assert_array_equal(now, np.where(end == 0, 0, then))
+    assert result.report.settings["rewind"] == rewind
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.02)
+
+
+def test_rewinding_may_go_with_shrinking_and_examples_of_their_own() -> None:
+    options = {**SHORT, "compression": 3, "rewind": 0, "shrink": True}
+    result = compress(net(), (X, Y), (X, Y), finetune_train=(X, Y), **options)
+    assert result.history.epoch == [0, 1, 2, 3]
+
+
+def test_a_training_that_has_gone_on_past_the_epoch_is_not_rewound() -> None:
+    model = net()
+    rewinding = Rewinding(model, 2)
+    rewinding.set_model(model)
+    before = model.get_weights()
+    rewinding.on_epoch_end(2)
+    with pytest.warns(UserWarning, match="a backup after epoch 2"):
+        rewinding.rewind(model)
+    for ours, theirs in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("options", [{"shrink": True}, {"rewind": 0}])
+def test_a_new_optimizer_has_the_learning_rate_that_was_asked_for(options: dict[str, Any]) -> None:
+    class Rates(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+            seen.append(float(self.model.optimizer.learning_rate))
+
+    seen: list[float] = []
+    model = net()
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    options = {**SHORT, "compression": 3, "learning_rate": 0.02, "callbacks": [Rates()], **options}
+    compress(model, (X, Y), (X, Y), **options)
+    assert seen == pytest.approx([0.02] * 4)
 
 
 @pytest.mark.parametrize("shrink", [False, True])
@@ -512,6 +586,23 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"compression": 4, "finetune": True},
         "Invalid value for argument `finetune`. Expected a number of epochs, an integer >= 0. "
         "Received: finetune=True",
+    ),
+    "rewind": (
+        net,
+        {"compression": 4, "rewind": 2},
+        "Invalid value for argument `rewind`. Expected None, or an integer from 0 to 1, the "
+        "epochs of warmup. Received: rewind=2",
+    ),
+    "rewind with a bound": (
+        net,
+        {"bound": {"val_accuracy": 0.5}, "rewind": 0},
+        "Invalid value for argument `rewind`. Expected None with a `bound`. Received: rewind=0",
+    ),
+    "rewind and no fine tuning": (
+        net,
+        {"compression": 4, "rewind": 0, "finetune": 0},
+        "Invalid value for argument `rewind`. Expected None without epochs of fine tuning. "
+        "Received: rewind=0",
     ),
     "compression": (
         net,

@@ -27,6 +27,8 @@ _ROWS = {
     "ℓ2 as before while fine tuning": replace(_WHOLE, tuned_l2=None),
     "the rate stays": replace(_WHOLE, anneal=0),
     "the rate falls twice": replace(_WHOLE, anneal=2),
+    "rewound to the first weights": replace(_WHOLE, rewind=0),
+    "rewound to the end of the warmup": replace(_WHOLE, rewind=_WHOLE.warmup),
     "not shrunk": replace(_WHOLE, shrink=False),
     "taught by LeNet-5-Caffe": replace(_WHOLE, teacher=Teacher()),
 }

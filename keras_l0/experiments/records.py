@@ -104,6 +104,7 @@ def run_cells(
         Exception: the first that a cell raised; with several workers, after all others.
     """
     keys = [cell.key for cell in cells]
+    keep = keep or (lambda found: write(path, what, {"cells": found}))
 
     def in_order(found: list[Values]) -> list[Values]:
         return sorted(found, key=lambda one: keys.index(_key(one)))
@@ -114,10 +115,7 @@ def run_cells(
     def add(cell: Cell, figures: Values) -> None:
         others = [one for one in done() if _key(one) != cell.key]
         found = in_order([*others, {**cell.key, **figures}])
-        if keep is None:
-            write(path, what, {"cells": found})
-        else:
-            keep(found)
+        keep(found)
         tell(f"{what}: {cell.row}, seed {cell.seed}: {figures['seconds']:.0f} s")
 
     _set_aside([one for one in read(path, what) if _key(one) not in keys], path, what)

@@ -89,6 +89,8 @@ def shorter(recipe: Recipe) -> Recipe:
     fewer = {name: -(-getattr(recipe, name) // 10) for name in ("warmup", "ramp", "finetune")}
     if recipe.regrow:
         fewer["ramp"] = max(fewer["ramp"], 2)
+    if recipe.rewind is not None:
+        fewer["rewind"] = min(recipe.rewind, fewer["warmup"])
     return replace(recipe, **fewer)
 
 

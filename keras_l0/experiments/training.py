@@ -37,7 +37,7 @@ Pair = tuple[Any, Any]
 
 _MNIST = (28, 28, 1)
 
-_PRUNING = "method score warmup ramp finetune power regrow shrink".split()
+_PRUNING = "method score warmup ramp finetune power regrow rewind shrink".split()
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ class Recipe:
         power: the ramp's degree.
         regrow: whether weights may grow back during the ramp.
         anneal: how many times the rate falls while fine tuning, as in ``compress``.
+        rewind: the epoch whose weights what is left goes back to, as in ``compress``.
         shrink: whether all that is dead is taken out before fine tuning.
         method: as in ``compress``.
         score: a name that ``compress`` knows.
@@ -135,6 +136,7 @@ class Recipe:
     power: float = 3.0
     regrow: bool = False
     anneal: int = 1
+    rewind: int | None = None
     shrink: bool = False
     method: str = "global"
     score: str = "magnitude"
@@ -194,6 +196,7 @@ class Recipe:
             "finetune": 0,
             "finetune_penalty": True,
             "anneal": 0,
+            "rewind": None,
             "shrink": True,
         }
 
