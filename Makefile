@@ -4,7 +4,7 @@ PYTEST ?= .venv/bin/python -m pytest -n 2
 # What takes no minutes and needs no other processor.
 QUICK = -m "not slow and not arm"
 # Many tests compile the same step: each is compiled once in a run, which halves JAX' time.
-JAX = .venv/jax
+JAX = .venv/jax_cache
 ON_JAX = rm -rf $(JAX) && KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(CURDIR)/$(JAX) \
 	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 $(PYTEST)
 

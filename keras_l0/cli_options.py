@@ -83,7 +83,10 @@ def parser_for(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
         "--anneal", type=int, default=0, help="falls of it while fine tuning (%(default)s)"
     )
     one.add_argument(
-        "--rewind", type=int, metavar="EPOCH", help="what is left goes back to its weights of then"
+        "--rewind",
+        type=int,
+        metavar="EPOCHS",
+        help="what is left goes back to its values after so many, 0 to --warmup",
     )
     one.add_argument("--batch-size", type=int, default=32, help="(%(default)s)")
     _add_quantize(one)

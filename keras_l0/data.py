@@ -38,8 +38,8 @@ def unpack(data: Any, argument: str) -> dict[str, Any]:
     return dict(zip(("x", "y", "sample_weight"), data, strict=False))
 
 
-def examples(data: Any, argument: str) -> dict[str, Any]:
-    """What ``fit`` takes of the data."""
+def fit_data(data: Any, argument: str) -> dict[str, Any]:
+    """As ``unpack``, with ``fit``'s ``shuffle``."""
     # A tf.data dataset or a DataLoader shuffles by itself, and Keras warns of any attempt.
     shuffle = isinstance(data, tuple | keras.utils.PyDataset)
     return {**unpack(data, argument), "shuffle": shuffle}

@@ -50,6 +50,24 @@ def check_recompiles(model: keras.Model) -> None:
         ) from None
 
 
+def check_renewable(model: keras.Model) -> None:
+    """Raises a ``ValueError`` if the model's optimizer cannot be made anew."""
+    try:
+        _anew(model.optimizer)
+    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        raise invalid_argument(
+            "model", "a model whose optimizer has a get_config", model.name, str(error)
+        ) from None
+
+
+def renew_optimizer(model: keras.Model) -> None:
+    """Puts the optimizer's state back to what it is at first, at the learning rate of now."""
+    fresh = _anew(model.optimizer)
+    fresh.build(model.trainable_variables)
+    for variable, first in zip(model.optimizer.variables, fresh.variables, strict=True):
+        variable.assign(first)
+
+
 def copy_of(model: keras.Model) -> keras.Model:
     """The same model once more, with its weights, compiled likewise.
 

@@ -12,13 +12,13 @@ from keras.regularizers import Regularizer
 
 from keras_l0 import annealing
 from keras_l0.attach import regularize
-from keras_l0.data import check_compiled, check_taken, evaluate, examples
+from keras_l0.data import check_compiled, check_taken, evaluate, fit_data
 from keras_l0.errors import invalid_argument, is_whole
 from keras_l0.export.tflite import CALIBRATED, check_export, export_tflite
-from keras_l0.models import check_recompiles, compile_like
+from keras_l0.models import check_recompiles, check_renewable, renew_optimizer
 from keras_l0.pruning.iterative import FRACTION
 from keras_l0.pruning.keep import KeepZeros
-from keras_l0.pruning.rewinding import Rewinding
+from keras_l0.pruning.rewinding import Rewinding, check_rewind
 from keras_l0.pruning.scores import Ranking
 from keras_l0.pruning.targets import as_patterns, matches, names_variable, walk
 from keras_l0.report.summary import summarize
@@ -119,8 +119,10 @@ def compress(
         learning_rate: of the optimizer, a float > 0; ``None`` for the one it has.
         anneal: how many times the rate falls along half a cosine to a hundredth while fine
             tuning; 0 leaves it. In the end the optimizer has the rate that it began with.
-        rewind: for fine tuning, what is left goes back to the weights that it had after so many
-            epochs, 0 to ``warmup``, with a new optimizer; ``None`` for no such thing.
+        rewind: for fine tuning, what is left goes back to its values after so many epochs, an
+            integer from 0 to ``warmup``: kernels, biases and normalizations, with the optimizer's
+            state as at first. ``None`` for no such thing; not with a ``bound``, without
+            fine tuning or beside ``BackupAndRestore``. Callbacks then see two calls of ``fit``.
         shrink: whether all that is dead is taken out before fine tuning, which is faster then;
             with a bound, at the end.
         seed: for ``method="random"``.
@@ -140,7 +142,7 @@ def compress(
     Returns:
         The model, its history and a report. With ``shrink`` or ``scheme="redundancy"`` the model
         is a new one, shrunk. That which was given has zeros in the place of what is gone; with
-        ``shrink`` it is as it was before fine tuning.
+        ``shrink`` it is as it was before fine tuning, rewound or not.
 
     Raises:
         ValueError: if an argument is out of its range or the target is out of reach, before
@@ -159,6 +161,7 @@ def compress(
     4.0
 
     Source: the paper, sections 3.3 and 4; the gradual ramp is ours, after Zhu & Gupta (2017).
+    Rewinding: Frankle & Carbin, "The Lottery Ticket Hypothesis" (2019).
     """
     settings = {
         name: _plain(value) for name, value in locals().items() if name not in _NOT_SETTINGS
@@ -194,15 +197,13 @@ def compress(
     if export is not None:
         check_export(export, quantize, "export", optimize_for)
     if rewind is not None:
-        if not is_whole(rewind) or not 0 <= rewind <= warmup:
-            expected = f"None, or an integer from 0 to {warmup}, the epochs of warmup"
-            raise invalid_argument("rewind", expected, rewind)
+        check_rewind(rewind, warmup, callbacks)
         _only_tuning(way, finetune, "rewind", rewind)
-    trained_on = examples(train, "train")
+    trained_on = fit_data(train, "train")
     tuned_on = trained_on
     if finetune_train is not None:
         _only_tuning(way, finetune, "finetune_train", "data")
-        tuned_on = examples(finetune_train, "finetune_train")
+        tuned_on = fit_data(finetune_train, "finetune_train")
         if class_weight and "sample_weight" in tuned_on:
             raise invalid_argument("finetune_train", "(x, y) beside `class_weight`", "(x, y, w)")
     fit_arguments = {
@@ -215,12 +216,12 @@ def compress(
     }
     was_built = model.built
     if was_built:
-        _check_model(model, way, shrink, rewind)
+        _check_model(model, way, shrink, rewind is not None)
     before = evaluate(
         model, validation, "validation", steps=validation_steps, batch_size=batch_size
     )
     if not was_built:  # the evaluation has built it
-        _check_model(model, way, shrink, rewind)
+        _check_model(model, way, shrink, rewind is not None)
     if finetune_train is not None:
         check_taken(model, finetune_train, "finetune_train")
     if isinstance(way, Bound):
@@ -236,7 +237,7 @@ def compress(
     alike = stays and not shrink and finetune_train is None and rewind is None
     one_fit = isinstance(way, Bound) or (alike and finetune > 0)
     first = last if one_fit else warmup + ramp
-    rewinding = None if rewind is None else Rewinding(model, rewind)
+    rewinding = None if rewind is None or not first else Rewinding(rewind)
     history = keras.callbacks.History()
     if first:
         end = warmup + ramp - 1 if ramp else None
@@ -248,9 +249,8 @@ def compress(
     if not (ramp or one_fit):
         way.once(model)
     summary = summarize(model)
-    if rewinding:
-        rewinding.rewind(model)
-        compile_like(model, model)
+    if rewinding and rewinding.rewind(model, layers):
+        renew_optimizer(model)
     if shrink:
         try:
             model = take_out_dead(model)
@@ -311,13 +311,14 @@ def _only_tuning(way: Way, finetune: int, argument: str, value: Any) -> None:
         raise invalid_argument(argument, f"None {where}", value)
 
 
-def _check_model(model: keras.Model, way: Way, shrink: bool, rewind: int | None) -> None:
-    """Raises a ``ValueError`` unless the model can be pruned so far, and shrunk if it is to be."""
+def _check_model(model: keras.Model, way: Way, shrink: bool, rewind: bool) -> None:
+    """Raises a ``ValueError`` unless the model can be pruned so far, shrunk and rewound."""
     way.check(model)
     if shrink:
         Graph(model)
-    if shrink or rewind is not None:
         check_recompiles(model)
+    if rewind:
+        check_renewable(model)
 
 
 def _holding(model: keras.Model, layers: str | Sequence[str] | None) -> list[KeepZeros]:

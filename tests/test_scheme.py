@@ -12,7 +12,6 @@ import pytest
 from keras import layers, ops
 
 from keras_l0 import L2L0, Composite, GlobalPrune, regularize
-from keras_l0.pruning.rewinding import Rewinding
 from keras_l0.scheme import Result, compress
 
 BACKEND = keras.backend.backend()
@@ -140,65 +139,117 @@ def test_what_is_dead_goes_before_fine_tuning(arguments: dict[str, Any]) -> None
 
 
 class Weights(keras.callbacks.Callback):
-    """Notes the kernels at the begin of each epoch."""
+    """Notes the weights at the begin of each epoch, and the optimizer's steps and rate."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: dict[int, list[Any]] = {}
+        self.optimizer: dict[int, tuple[int, float]] = {}
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        kernels = (layer.kernel for layer in self.model.layers)
-        self.seen[epoch] = [np.array(ops.convert_to_numpy(kernel)) for kernel in kernels]
-        if epoch == 5:
-            assert int(self.model.optimizer.iterations) == 0
+        self.seen[epoch] = [np.array(ops.convert_to_numpy(one)) for one in self.model.weights]
+        optimizer = self.model.optimizer
+        self.optimizer[epoch] = int(optimizer.iterations), float(optimizer.learning_rate)
 
 
-@pytest.mark.parametrize("rewind", [0, 1, 3])
-@pytest.mark.parametrize("ramp", [0, 2])
-def test_what_is_left_goes_back_to_an_earlier_epoch(ramp: int, rewind: int) -> None:
-    model, noted = net(), Weights()
-    first = model.get_weights()
+def normalized() -> keras.Model:
+    found = [layers.Dense(8, "tanh"), layers.BatchNormalization(), layers.Dense(3, "softmax")]
+    model = keras.Sequential([keras.Input((12,)), *found])
+    # By its name: an optimizer made anew would have this one's rate.
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="0"),
+        pytest.param({"rewind": 1}, id="1"),
+        pytest.param({"rewind": 3}, id="3"),
+        pytest.param({"rewind": 4, "warmup": 5, "ramp": 0}, id="pruned once"),
+        pytest.param({"ramp": 3, "regrow": True, "warmup": 2}, id="growing back"),
+        pytest.param({"finetune_penalty": False}, id="penalty off"),
+        pytest.param({"finetune_train": (X, Y)}, id="other examples"),
+    ],
+)
+def test_what_is_left_goes_back_to_an_earlier_epoch(options: dict[str, Any]) -> None:
+    model, noted = normalized(), Weights()
+    options = {"warmup": 3, "ramp": 2, "rewind": 0, **options}
     result = compress(
         model,
         (X, Y),
         (X, Y),
-        compression=3,
-        warmup=5 - ramp,
-        ramp=ramp,
+        sparsity=0.7,
         finetune=2,
-        rewind=rewind,
         learning_rate=0.02,
         batch_size=16,
         verbose=0,
         callbacks=[noted],
+        **options,
     )
-    assert_reached(result, 3, 7)
-    wanted = noted.seen[rewind] if rewind else first[::2]
-    for then, now, end in zip(wanted, noted.seen[5], model.get_weights()[::2], strict=True):
-        np.testing.assert_array_equal(now, np.where(end == 0, 0, then))
-    assert result.report.settings["rewind"] == rewind
-    assert float(model.optimizer.learning_rate) == pytest.approx(0.02)
+    assert result.history.epoch == list(range(7))
+    assert result.report.summary.sparsity == pytest.approx(0.7, abs=0.01)
+    pruned = [
+        ((end == 0) if end.ndim == 2 else np.zeros(end.shape, bool)) for end in model.get_weights()
+    ]
+    assert sum(map(np.sum, pruned)) == result.report.summary.zeros
+    for then, now, zero in zip(noted.seen[options["rewind"]], noted.seen[5], pruned, strict=True):
+        np.testing.assert_array_equal(now, np.where(zero, 0, then))
+    assert noted.optimizer[5] == (0, pytest.approx(0.02))
+    assert result.report.settings["rewind"] == options["rewind"]
 
 
-def test_rewinding_may_go_with_shrinking_and_examples_of_their_own() -> None:
-    options = {**SHORT, "compression": 3, "rewind": 0, "shrink": True}
-    result = compress(net(), (X, Y), (X, Y), finetune_train=(X, Y), **options)
-    assert result.history.epoch == [0, 1, 2, 3]
+def test_what_began_as_zero_is_not_held_there() -> None:
+    model = net(kernel_initializer="zeros")
+    given = np.linspace(-1, 1, 12 * 8, dtype=np.float32).reshape(12, 8)
+    model.layers[0].kernel.assign(given)
+    compress(model, (X, Y), (X, Y), sparsity=0.5, method="layerwise", rewind=0, **SHORT)
+    assert zeros(model) == {"first": 48, "second": 12}
 
 
-def test_a_training_that_has_gone_on_past_the_epoch_is_not_rewound() -> None:
-    model = net()
-    rewinding = Rewinding(model, 2)
-    rewinding.set_model(model)
-    before = model.get_weights()
-    rewinding.on_epoch_end(2)
-    with pytest.warns(UserWarning, match="a backup after epoch 2"):
-        rewinding.rewind(model)
-    for ours, theirs in zip(model.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+def test_rewound_and_shrunk() -> None:
+    model, noted = net(), Weights()
+    first = np.array(model.layers[0].get_weights()[0])
+    model.layers[0].kernel.assign(first * ([1e-6] + [1.0] * 7))
+    model.layers[1].kernel.assign(
+        np.array(model.layers[1].get_weights()[0]) * ([[1e-6]] + [[1.0]] * 7)
+    )
+    model.compile(
+        keras.optimizers.SGD(1e-4), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
+    options = {**SHORT, "compression": 3, "rewind": 0, "shrink": True, "callbacks": [noted]}
+    result = compress(model, (X, Y), (X, Y), **options)
+    assert result.model.count_params() < PARAMETERS
+    left = result.model.layers[0].kernel.shape[1]
+    assert noted.seen[3][0].shape == (12, left)
+    values = noted.seen[3][0]
+    assert np.isin(values[values != 0], noted.seen[0][0]).all()
 
 
-@pytest.mark.parametrize("options", [{"shrink": True}, {"rewind": 0}])
+def test_the_redundancy_scheme_rewinds_too() -> None:
+    model, noted = net(), Weights()
+    options = {**SHORT, "compression": 2, "scheme": "redundancy", "rewind": 0}
+    result = compress(model, (X, Y), (X, Y), callbacks=[noted], **options)
+    assert result.model.count_params() <= PARAMETERS / 2
+    now, then = noted.seen[3][0], noted.seen[0][0]
+    np.testing.assert_array_equal(now, np.where(now == 0, 0, then))
+    assert 0 < np.count_nonzero(now == 0) < now.size
+
+
+def test_a_training_that_ends_before_the_epoch_is_not_rewound() -> None:
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+            self.model.stop_training = epoch == 0
+
+    noted = Weights()
+    options = {**SHORT, "warmup": 3, "ramp": 0, "compression": 3, "rewind": 2}
+    options["callbacks"] = [noted, Stop()]
+    with pytest.warns(UserWarning, match="Nothing is rewound: this training had no end of epoch 2"):
+        compress(net(), (X, Y), (X, Y), **options)
+    assert noted.optimizer[3][0] > 0
+
+
+@pytest.mark.parametrize("options", [{"shrink": True}, {"finetune_penalty": False}])
 def test_a_new_optimizer_has_the_learning_rate_that_was_asked_for(options: dict[str, Any]) -> None:
     class Rates(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -592,6 +643,16 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"compression": 4, "rewind": 2},
         "Invalid value for argument `rewind`. Expected None, or an integer from 0 to 1, the "
         "epochs of warmup. Received: rewind=2",
+    ),
+    "rewind and a backup": (
+        net,
+        {
+            "compression": 4,
+            "rewind": 1,
+            "callbacks": [keras.callbacks.BackupAndRestore("unused")],
+        },
+        "Invalid value for argument `rewind`. Expected None beside BackupAndRestore. Received: "
+        "rewind=1. It would restore what is to be rewound.",
     ),
     "rewind with a bound": (
         net,

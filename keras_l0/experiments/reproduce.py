@@ -94,7 +94,7 @@ def reproduce(
         whole = _of_whole_seeds(done, cells)
         follows = study.conclude(whole) if whole else {}
         values: Values = {"title": study.title, **follows, "cells": done}
-        if study.folder:
+        if study.folder and whole:
             _publish(values.get("exported"), whole, path, networks)
         write(path, name, values)
         if not whole:

@@ -15,6 +15,7 @@ from keras_l0 import annealing
 from keras_l0.attach import regularize
 from keras_l0.data import unpack
 from keras_l0.distillation import soft_targets
+from keras_l0.errors import invalid_argument
 from keras_l0.experiments import convolutional, datasets, networks
 from keras_l0.experiments.augmentation import Augmented
 from keras_l0.regularizers import L2L0
@@ -109,7 +110,8 @@ class Recipe:
         power: the ramp's degree.
         regrow: whether weights may grow back during the ramp.
         anneal: how many times the rate falls while fine tuning, as in ``compress``.
-        rewind: the epoch whose weights what is left goes back to, as in ``compress``.
+        rewind: the epoch whose weights what is left goes back to, as in ``compress``; not with
+            ``first``.
         shrink: whether all that is dead is taken out before fine tuning.
         method: as in ``compress``.
         score: a name that ``compress`` knows.
@@ -147,6 +149,8 @@ class Recipe:
     weight_compression: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.rewind is not None and self.first > 1:
+            raise invalid_argument("rewind", "None with a first pruning", self.rewind)
         if isinstance(self.teacher, Mapping):  # from a result file
             object.__setattr__(self, "teacher", Teacher(**self.teacher))
 
@@ -196,7 +200,6 @@ class Recipe:
             "finetune": 0,
             "finetune_penalty": True,
             "anneal": 0,
-            "rewind": None,
             "shrink": True,
         }
 
