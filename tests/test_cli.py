@@ -60,11 +60,13 @@ def test_compress_leaves_a_model_a_file_and_a_report(
 ) -> None:
     out = tmp_path / "made" / "here"
     arguments = ["compress", str(model_file), "--data", str(data_file), "--compression", "2"]
-    assert cli.main([*arguments, "--score", "lamp", "--out", str(out), *SMALL]) == 0
+    options = ["--score", "lamp", "--rewind", "0", "--out", str(out), *SMALL]
+    assert cli.main([*arguments, *options]) == 0
     assert {path.name for path in out.iterdir()} == {"model.keras", "model.tflite", "report.json"}
     report = json.loads((out / "report.json").read_text())
     assert report["summary"]["compression"] >= 2
     assert report["settings"]["score"] == "lamp"
+    assert report["settings"]["rewind"] == 0
     assert report["export"]["bytes"] == (out / "model.tflite").stat().st_size
     assert set(report["test_after"]) == {"accuracy", "loss"}
     model = keras.models.load_model(out / "model.keras")
@@ -99,7 +101,7 @@ def test_search_finds_settings_that_compress_takes(
     best = json.loads((out / "best.json").read_text())
     assert report["settings"]["learning_rate"] == best["learning_rate"]
     assert report["summary"]["compression"] >= best["compression"]
-    for option, value in (("--ramp", "3"), ("--score", "lamp")):
+    for option, value in (("--ramp", "3"), ("--score", "lamp"), ("--rewind", "0")):
         arguments = ["compress", *files, *settings, option, value, "--out", str(tmp_path / "small")]
         assert "beside --settings" in fails(arguments, capsys)
 

@@ -1,6 +1,7 @@
 """The paper's experiments made again: files, claims, and what is wrong told."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def test_what_follows_is_written_after_each_run_from_whole_seeds(
 def test_the_files_beside_a_table_are_those_of_the_row_that_it_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compressions = {"first": 100.0, "second": 90.0, "without a file": 200.0}
+    compressions = {"first": 100.0, "second": 90.0, "without a file": 200.0, "third": 50.0}
 
     def run(cell: Cell, folder: Path) -> Values:
         if cell.row != "without a file":
@@ -112,7 +113,14 @@ def test_the_files_beside_a_table_are_those_of_the_row_that_it_names(
 
     assert published(CELLS) == {"seed0": "first 0", "seed1": "first 1"}
     assert published([*CELLS, Cell("without a file", 0), Cell("without a file", 1)]) == {}
-    assert published(CELLS) == {"seed0": "first 0", "seed1": "first 1"}
+    files = {"seed0": "first 0", "seed1": "first 1"}
+    assert published(CELLS) == files
+    shutil.rmtree(tmp_path / "networks")  # as where results are published, and no networks
+    with pytest.raises(KeyError, match="broken off"):  # after a run with which no seed is whole
+        published(
+            [*CELLS, *(Cell(row, seed) for seed in (0, 1) for row in ("third", "broken off"))]
+        )
+    assert published(CELLS) == files
 
 
 @pytest.mark.slow

@@ -161,3 +161,8 @@ def test_a_network_may_be_made_small_before_its_ramp(data: tuple[Any, Any]) -> N
     assert found["weight_compression"] == pytest.approx(60, rel=0.01)
     assert found["compression"] == dense.parameters / summarize(shrink(result.model)).left
     assert penalties(result.model) == [{"l2": 1e-3, "l0": 1e-5, "beta": 10.0}] * 3
+
+
+def test_a_first_pruning_and_rewinding_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match=r"`rewind`. Expected None with a first pruning"):
+        replace(RECIPE, rewind=0, first=2.0)

@@ -92,7 +92,7 @@ def reproduce(
 
     def keep(done: list[Values]) -> str:
         whole = _of_whole_seeds(done, cells)
-        follows = study.conclude(whole) if whole else {}
+        follows = study.conclude(whole) if whole else {"exported": _exported(path)}
         values: Values = {"title": study.title, **follows, "cells": done}
         if study.folder and whole:
             _publish(values.get("exported"), whole, path, networks)
@@ -114,9 +114,14 @@ def _of_whole_seeds(done: Sequence[Values], cells: Sequence[Cell]) -> list[Value
     return [one for one in done if not missing[one["seed"]]]
 
 
+def _exported(path: Path) -> str | None:
+    """The row whose files are published by now."""
+    return json.loads(path.read_text()).get("exported") if path.exists() else None
+
+
 def _publish(row: str | None, done: Sequence[Values], path: Path, networks: Path) -> None:
     """Puts the files of this row's runs beside the results, instead of another row's."""
-    if row != (json.loads(path.read_text()).get("exported") if path.exists() else None):
+    if row != _exported(path):
         for older in path.parent.glob(f"{path.stem}_seed*.tflite"):
             older.unlink()
     for cell in done:
