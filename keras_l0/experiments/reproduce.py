@@ -25,7 +25,7 @@ from keras_l0.experiments.norms import EXPERIMENT_1
 from keras_l0.experiments.records import Cell, Values, run_cells, write
 from keras_l0.experiments.structural import TABLE_7
 from keras_l0.experiments.study import Study, name_of
-from keras_l0.experiments.tables import TABLE_2, TABLE_3
+from keras_l0.experiments.tables import TABLE_2, TABLE_3, TABLE_3_FURTHER
 from keras_l0.files import check_folder, write_bytes, write_text
 from keras_l0.report.plots import require_matplotlib, save_figure
 
@@ -36,6 +36,7 @@ STUDIES: dict[str, Study] = {
     "experiment1": EXPERIMENT_1,
     "table2": TABLE_2,
     "table3": TABLE_3,
+    "table3_further": TABLE_3_FURTHER,
     "table4": TABLE_4,
     "table5": FIGURE_7,
     "table6": FIGURE_8,

@@ -247,15 +247,17 @@ _ROWS_3 = {
     "the paper's scheme, NORM of l0 alone": replace(PAPER_3, scale="layer_size_l0"),
     "gradual, 402 x in weights": replace(_GRADUAL_3, weight_compression=402.0),
     "gradual in two parts, growing back, taught by itself, 402 x in weights": _IN_TWO_PARTS,
-    **{
-        f"the same, images moved by up to a pixel, {kept:g} x in weights": replace(
-            _ON_MOVED, weight_compression=kept
-        )
-        for kept in (342.0, 402.0, 545.0)
-    },
+    "the same, images moved by up to a pixel, 402 x in weights": _ON_MOVED,
     "dense, l2, images moved by up to a pixel": replace(
         PAPER_3, l0=0.0, weight_compression=1.0, augmentation="nudged"
     ),
+}
+# Beside Table 3, which is to end within hours: the same at other compressions.
+_ROWS_3_FURTHER = {
+    f"images moved by up to a pixel, {kept:g} x in weights": replace(
+        _ON_MOVED, weight_compression=kept
+    )
+    for kept in (342.0, 545.0)
 }
 
 
@@ -288,6 +290,13 @@ TABLE_3 = _study(
     "LeNet-5-Caffe on MNIST: test error against compression",
     _ROWS_3,
     3,
-    (Target(360.0, 0.97), Target(500.0, 0.97), Target(320.0, 0.79)),
+    (Target(360.0, 0.97),),
+    published.TABLE_3,
+)
+TABLE_3_FURTHER = _study(
+    "LeNet-5-Caffe on MNIST: further compressions",
+    _ROWS_3_FURTHER,
+    3,
+    (Target(500.0, 0.97), Target(320.0, 0.79)),
     published.TABLE_3,
 )
