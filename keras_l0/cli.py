@@ -3,12 +3,15 @@
 import argparse
 import json
 import math
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import keras
 
 from keras_l0.cli_inputs import arrays_by_input, existing_file, load_data, load_model
 from keras_l0.cli_options import SETTINGS, parser_for
@@ -71,6 +74,15 @@ def compress(options: argparse.Namespace) -> None:
         raise invalid_argument("out", "a folder other than MODEL's", options.out)
     settings = _settings(options)
     out = check_folder(options.out, "out")
+    kept = out / "checkpoint"
+    if kept.exists() and not options.resume:
+        raise invalid_argument(
+            "out",
+            "a folder without an unfinished run",
+            options.out,
+            f"Go on with it by --resume, or remove {kept} to begin anew",
+        )
+    keras.utils.set_random_seed(0)  # the same command, the same network
     model = load_model(path, compiled=True)
     data = load_data(options.data, model, options.holdout, options.raw)
     check_compiled(model)
@@ -78,7 +90,7 @@ def compress(options: argparse.Namespace) -> None:
     train, validation = datasets.split_validation(data, options.validation, seed=0)
     test = (data.x_test, data.y_test)
     before = evaluate(model, test, "data")
-    result = run_compress(model, train, validation, **settings)
+    result = run_compress(model, train, validation, checkpoint_dir=kept, **settings)
     model = result.model  # a new one, if the settings shrink it
     after = evaluate(model, test, "data")
     # The model is safe before the export has a chance to fail.
@@ -95,6 +107,7 @@ def compress(options: argparse.Namespace) -> None:
     report = replace(result.report, export=exported)
     figures = report.to_dict() | {"test_before": before, "test_after": after}
     write_text(out / "report.json", json.dumps(figures, indent=2))
+    shutil.rmtree(kept)
     print(report)
     rows = [[name, f"{before[name]:.4f}", f"{after[name]:.4f}"] for name in after]
     print(table(["test", "given", "compressed"], rows))

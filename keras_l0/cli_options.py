@@ -89,6 +89,11 @@ def parser_for(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
         help="what is left goes back to its values after so many, 0 to --warmup",
     )
     one.add_argument("--batch-size", type=int, default=32, help="(%(default)s)")
+    one.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where a run of the same command was killed, or begin if there is none",
+    )
     _add_quantize(one)
     one.set_defaults(
         command=commands["compress"], settable={name: one.get_default(name) for name in SETTINGS}

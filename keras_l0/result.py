@@ -1,10 +1,13 @@
 """What ``compress`` gives back."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
+from keras.regularizers import Regularizer
 
 from keras_l0.export.tflite import ExportReport
 from keras_l0.report.summary import Summary
@@ -75,3 +78,39 @@ class Result:
     model: keras.Model
     history: keras.callbacks.History
     report: Report
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it."""
+    if isinstance(value, Regularizer):
+        return {"name": type(value).__name__, **value.get_config()}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(item) for item in value]
+    if callable(value):
+        return f"function {getattr(value, '__name__', repr(value))}"
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def joined(
+    first: keras.callbacks.History, second: keras.callbacks.History
+) -> keras.callbacks.History:
+    """One history of two fits, one after the other; a log that only one has is cut short."""
+    joined = keras.callbacks.History()
+    joined.epoch = [*getattr(first, "epoch", []), *second.epoch]
+    joined.params = second.params
+    for name in {**first.history, **second.history}:
+        joined.history[name] = [*first.history.get(name, []), *second.history.get(name, [])]
+    return joined
+
+
+def metrics_at(
+    history: keras.callbacks.History, epoch: int, like: Mapping[str, float]
+) -> dict[str, float] | None:
+    """The validation metrics of an epoch, if it was trained."""
+    epochs = getattr(history, "epoch", [])
+    if epoch not in epochs:
+        return None
+    place = epochs.index(epoch)
+    return {name: float(history.history[f"val_{name}"][place]) for name in like}

@@ -4,10 +4,10 @@ import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
-import numpy as np
 from keras.regularizers import Regularizer
 
 from keras_l0 import annealing
@@ -22,7 +22,8 @@ from keras_l0.pruning.rewinding import Rewinding, check_rewind
 from keras_l0.pruning.scores import Ranking
 from keras_l0.pruning.targets import as_patterns, matches, names_variable, walk
 from keras_l0.report.summary import summarize
-from keras_l0.result import Report, Result
+from keras_l0.result import Report, Result, joined, metrics_at, plain
+from keras_l0.resuming import Run, check_restored_once, identity
 from keras_l0.structure.graph import Graph
 from keras_l0.structure.shrink import shrink as take_out_dead
 from keras_l0.versions import versions
@@ -64,6 +65,7 @@ def compress(
     validation_steps: int | None = None,
     class_weight: dict[int, float] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoint_dir: str | os.PathLike[str] | None = None,
     verbose: str | int = "auto",
     export: str | os.PathLike[str] | None = None,
     quantize: str | None = None,
@@ -132,6 +134,12 @@ def compress(
         validation_steps: likewise.
         class_weight: as in ``fit``.
         callbacks: further ones, such as a learning-rate schedule.
+        checkpoint_dir: a folder for the whole state of the training, written anew at each epoch's
+            end. Called again with the same arguments, after a kill at whatever moment, ``compress``
+            goes on from there and ends with the same weights; once it has ended, it trains no
+            more. Arrays are then shuffled by a seed that is kept there; a data set must give the
+            batches of an epoch whatever came before. Callbacks get their numbers and arrays back.
+            Not beside ``BackupAndRestore``.
         verbose: as in ``fit``.
         export: where to write the sparse ``.tflite`` file; it is checked on ``validation``. If
             it is refused, a warning and the report say why.
@@ -146,7 +154,8 @@ def compress(
 
     Raises:
         ValueError: if an argument is out of its range or the target is out of reach, before
-            training; if the model is not compiled.
+            training; if the model is not compiled; if ``checkpoint_dir`` holds another run or a
+            damaged file.
         ImportError: if ``export`` is given and TensorFlow or LiteRT is missing, before training.
 
     Example:
@@ -163,9 +172,7 @@ def compress(
     Source: the paper, sections 3.3 and 4; the gradual ramp is ours, after Zhu & Gupta (2017).
     Rewinding: Frankle & Carbin, "The Lottery Ticket Hypothesis" (2019).
     """
-    settings = {
-        name: _plain(value) for name, value in locals().items() if name not in _NOT_SETTINGS
-    }
+    settings = {name: plain(value) for name, value in locals().items() if name not in _NOT_SETTINGS}
     settings["finetune_train"] = finetune_train is not None
     check_compiled(model)
     for name, value in (("warmup", warmup), ("ramp", ramp), ("finetune", finetune)):
@@ -196,8 +203,9 @@ def compress(
         raise invalid_argument("scale", 'None for the penalties of scheme="redundancy"', scale)
     if export is not None:
         check_export(export, quantize, "export", optimize_for)
+    check_restored_once(callbacks, rewind=rewind, checkpoint_dir=checkpoint_dir)
     if rewind is not None:
-        check_rewind(rewind, warmup, callbacks)
+        check_rewind(rewind, warmup)
         _only_tuning(way, finetune, "rewind", rewind)
     trained_on = fit_data(train, "train")
     tuned_on = trained_on
@@ -227,6 +235,10 @@ def compress(
     if isinstance(way, Bound):
         way.check_metrics(model, before, regularizer is not None)
     rate = annealing.start_rate(model, learning_rate, anneal, finetune)
+    data = {"train": train, "validation": validation, "finetune_train": finetune_train}
+    same = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
+    run = Run(checkpoint_dir, partial(identity, model, same, callbacks, **data), before)
+    way = way.seeded(run.seed)
     _penalise(model, way, regularizer, scale, overrides)
     began = time.perf_counter()
 
@@ -243,8 +255,14 @@ def compress(
         end = warmup + ramp - 1 if ramp else None
         added = [way.callback(warmup, end)] if ramp or one_fit else []
         added += [rewinding] if rewinding else []
-        history = model.fit(
-            epochs=first, callbacks=[*added, *callbacks], **trained_on, **fit_arguments
+        history = run.fit(
+            model,
+            "training",
+            trained_on,
+            begin=0,
+            end=first,
+            callbacks=[*added, *callbacks],
+            **fit_arguments,
         )
     if not (ramp or one_fit):
         way.once(model)
@@ -259,13 +277,15 @@ def compress(
     if finetune and not one_fit:
         if not stays:
             regularize(model, tuned_with, scale=scale if tuned_with else None)
-        history = _joined(
+        history = joined(
             history,
-            model.fit(
-                epochs=last,
-                initial_epoch=first,
+            run.fit(
+                model,
+                "tuning",
+                tuned_on,
+                begin=first,
+                end=last,
                 callbacks=[*_holding(model, layers), *callbacks],
-                **tuned_on,
                 **fit_arguments,
             ),
         )
@@ -288,20 +308,30 @@ def compress(
             refusal = str(error)
             warnings.warn(f"The model is compressed, but not exported. {refusal}", stacklevel=2)
     report = Report(
-        before=before,
-        trained=_metrics_at(history, warmup - 1, after),
+        before=run.before,
+        trained=metrics_at(history, warmup - 1, after),
         after=after,
         summary=summary,
         export=exported,
         export_refusal=refusal,
         settings=settings,
         versions=versions(),
-        seconds=time.perf_counter() - began,
+        seconds=run.seconds + time.perf_counter() - began,
     )
     return Result(model, history, report)
 
 
-_NOT_SETTINGS = ("model", "train", "validation", "finetune_train", "callbacks", "export")
+_NOT_SETTINGS = (
+    "model",
+    "train",
+    "validation",
+    "finetune_train",
+    "callbacks",
+    "checkpoint_dir",
+    "export",
+)
+# What a run may be told otherwise when it goes on.
+_MAY_CHANGE = ("verbose", "quantize", "optimize_for")
 
 
 def _only_tuning(way: Way, finetune: int, argument: str, value: Any) -> None:
@@ -336,19 +366,6 @@ def _holding(model: keras.Model, layers: str | Sequence[str] | None) -> list[Kee
     return [KeepZeros(found)] if found else []
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON can hold it."""
-    if isinstance(value, Regularizer):
-        return {"name": type(value).__name__, **value.get_config()}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    if callable(value):
-        return f"function {getattr(value, '__name__', repr(value))}"
-    return value.item() if isinstance(value, np.generic) else value
-
-
 def _penalise(
     model: keras.Model,
     way: Way,
@@ -364,26 +381,3 @@ def _penalise(
         regularizer, chosen = way.penalties(model)
         overrides = {**(overrides or {}), **chosen}
     regularize(model, regularizer, scale=scale, overrides=overrides)
-
-
-def _joined(
-    first: keras.callbacks.History, second: keras.callbacks.History
-) -> keras.callbacks.History:
-    """One history of two fits, one after the other; a log that only one has is cut short."""
-    joined = keras.callbacks.History()
-    joined.epoch = [*getattr(first, "epoch", []), *second.epoch]
-    joined.params = second.params
-    for name in {**first.history, **second.history}:
-        joined.history[name] = [*first.history.get(name, []), *second.history.get(name, [])]
-    return joined
-
-
-def _metrics_at(
-    history: keras.callbacks.History, epoch: int, like: Mapping[str, float]
-) -> dict[str, float] | None:
-    """The validation metrics of an epoch, if it was trained."""
-    epochs = getattr(history, "epoch", [])
-    if epoch not in epochs:
-        return None
-    place = epochs.index(epoch)
-    return {name: float(history.history[f"val_{name}"][place]) for name in like}

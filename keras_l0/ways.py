@@ -3,7 +3,7 @@
 import glob
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -54,6 +54,10 @@ class Way(ABC):
     def once(self, model: keras.Model) -> None:
         """Prunes now."""
 
+    def seeded(self, seed: int | None) -> "Way":
+        """The same, with a seed in the place of one that was not given."""
+        return self
+
     def result(self, model: keras.Model) -> keras.Model:
         """The model that comes of it."""
         return model
@@ -98,6 +102,9 @@ class Weights(Way):
             seed=self.seed,
             layers=self.layers,
         )
+
+    def seeded(self, seed: int | None) -> Way:
+        return replace(self, seed=seed) if self.method == "random" and self.seed is None else self
 
 
 class Bound(Way):

@@ -652,7 +652,7 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
             "callbacks": [keras.callbacks.BackupAndRestore("unused")],
         },
         "Invalid value for argument `rewind`. Expected None beside BackupAndRestore. Received: "
-        "rewind=1. It would restore what is to be rewound.",
+        "rewind=1. It would put back the weights of an epoch by itself.",
     ),
     "rewind with a bound": (
         net,

@@ -115,6 +115,13 @@ class Hold:
         return [self._held, *(free for _, free in self._pins)]
 
 
+def own_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """The optimizer's variables, those that holds have added left out."""
+    holds = vars(chain(optimizer)[-1]).get(_HOLDS, [])
+    added = {id(own) for hold in holds for own in hold._own()}
+    return [variable for variable in optimizer.variables if id(variable) not in added]
+
+
 def chain(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
     """The optimizer and those inside it, outermost first."""
     chain = [optimizer]

@@ -26,6 +26,7 @@ from keras_l0.pruning.once import choose_score
 MODES = ("auto", "min", "max")
 SUFFIX = ".weights.h5"
 _ATTRIBUTE = "keras_l0"
+_STATE = ("_due", "_epoch", "_holding", "_looks", "_validated", "_zeros")
 FRACTION = 0.1
 """How much of what is left goes at a time, if nothing else is said."""
 
@@ -186,6 +187,17 @@ class IterativePrune(KeepZeros):
         if self.kept is None:
             raise invalid_argument("monitor", "one that held its bound", self.monitor)
         self.model.set_weights(self.kept.weights)
+
+    def get_state(self) -> dict[str, Any]:
+        """What the next epoch depends on besides the model, in plain values and arrays."""
+        kept = None if self.kept is None else dict(vars(self.kept))
+        return {"kept": kept, **{name: getattr(self, name) for name in _STATE}}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Takes up what ``get_state`` gave, in a ``fit`` that goes on from there."""
+        for name in _STATE:
+            setattr(self, name, state[name])
+        self.kept = None if state["kept"] is None else State(**state["kept"])
 
     def _prepare(self) -> None:
         plan.check_prunable(self.model, self._targets)

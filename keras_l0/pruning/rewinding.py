@@ -12,16 +12,11 @@ from keras_l0.errors import invalid_argument, is_whole
 from keras_l0.pruning.targets import find_targets
 
 
-def check_rewind(
-    rewind: int, warmup: int, callbacks: Sequence[keras.callbacks.Callback] = ()
-) -> None:
-    """Raises a ``ValueError`` unless it is an epoch of the warmup, which nothing else restores."""
+def check_rewind(rewind: int, warmup: int) -> None:
+    """Raises a ``ValueError`` unless it is an epoch of the warmup."""
     if not is_whole(rewind) or not 0 <= rewind <= warmup:
         expected = f"None, or an integer from 0 to {warmup}, the epochs of warmup"
         raise invalid_argument("rewind", expected, rewind)
-    if any(isinstance(one, keras.callbacks.BackupAndRestore) for one in callbacks):
-        reason = "It would restore what is to be rewound"
-        raise invalid_argument("rewind", "None beside BackupAndRestore", rewind, reason)
 
 
 class Rewinding(keras.callbacks.Callback):

@@ -1,0 +1,328 @@
+"""A training that is killed, started again, and ends as one that was not."""
+
+import hashlib
+import inspect
+import json
+import os
+import random
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_l0.batches import Shuffled
+from keras_l0.checkpoint import read_tree, write_tree
+from keras_l0.errors import invalid_argument
+from keras_l0.files import check_folder, write_text
+from keras_l0.pruning.holding import own_variables
+from keras_l0.pruning.iterative import IterativePrune
+from keras_l0.pruning.keep import KeepZeros
+from keras_l0.result import joined
+
+_ARGUMENT = "checkpoint_dir"
+
+
+class Run:
+    """Calls of ``fit`` whose state is kept in a folder, epoch by epoch.
+
+    ``run.json`` says what the run is, ``STAGE.npz`` where each of its calls of ``fit`` is: weights,
+    optimizer, logs, generators of random numbers, and what callbacks remember. Each is replaced
+    as a whole, so that a kill leaves the state of the last epoch that ended.
+
+    Args:
+        folder: where, made if it is missing; ``None`` to keep nothing: plain ``fit``.
+        identity: gives what has to be the same when the run goes on, as JSON can hold it.
+        before: metrics of the model as it was given, to be told again at the end.
+
+    Attributes:
+        before: those that the run began with.
+        seed: what shuffles, and what prunes at random if no other seed was given.
+        seconds: how long the parts that earlier processes did have taken.
+
+    Raises:
+        ValueError: if the folder cannot be written, or holds another run or a damaged file.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None,
+        identity: Callable[[], Mapping[str, Any]],
+        before: Mapping[str, float],
+    ) -> None:
+        self.before, self.seconds = dict(before), 0.0
+        self.folder: Path | None = None
+        self.seed: int | None = None
+        if folder is None:
+            return
+        self.folder = check_folder(folder, _ARGUMENT)
+        # Drawn in any case: the generator is to be where it was when the run began.
+        self.seed = random.randrange(2**31)
+        for left in self.folder.glob(".????????-*"):  # what a kill has left of a file half written
+            left.unlink()
+        path = self.folder / "run.json"
+        ours = json.loads(json.dumps(identity()))
+        if path.exists():
+            kept = _read_run(path)
+            _check_same(kept["identity"], ours, path)
+            self.before, self.seed = kept["before"], kept["seed"]
+        else:
+            noted = {"identity": ours, "before": self.before, "seed": self.seed}
+            write_text(path, json.dumps(noted, indent=1))
+
+    def fit(
+        self,
+        model: keras.Model,
+        stage: str,
+        data: dict[str, Any],
+        *,
+        begin: int,
+        end: int,
+        callbacks: Sequence[keras.callbacks.Callback],
+        **arguments: Any,
+    ) -> keras.callbacks.History:
+        """``model.fit`` from epoch ``begin`` to ``end``, or from where it was killed.
+
+        Args:
+            model: compiled; its weights and optimizer are put where the run was.
+            stage: the call's name among those of the run.
+            data: ``x``, ``y``, ``sample_weight`` and ``shuffle`` of ``fit``; arrays are shuffled
+                by ``Shuffled``.
+            begin: the first epoch.
+            end: the epoch after the last one.
+            callbacks: they are given back what they remembered.
+            arguments: others of ``fit``.
+
+        Returns:
+            The history from ``begin`` on.
+        """
+        if self.folder is None or self.seed is None:
+            return model.fit(
+                **data, initial_epoch=begin, epochs=end, callbacks=[*callbacks], **arguments
+            )
+        path = self.folder / f"{stage}.npz"
+        state = read_tree(path, _ARGUMENT) if path.exists() else None
+        if "y" in data:
+            arrays = tuple(data[name] for name in ("x", "y", "sample_weight") if name in data)
+            size = arguments.pop("batch_size") or 32
+            shuffled = Shuffled(arrays, size, self.seed, arguments.pop("steps_per_epoch"))
+            data = {"x": shuffled, "shuffle": False}
+            arguments["validation_batch_size"] = size
+        if state is not None:
+            _put(state["weights"], model.variables, path)
+            begin = end if state["stopped"] else state["epoch"] + 1
+            if arguments.get("verbose") and keras.config.is_interactive_logging_enabled():
+                print(f"{path}: goes on after epoch {state['epoch'] + 1}.")
+        saving = Saving(path, callbacks, data["x"], state)
+        history = model.fit(
+            **data, initial_epoch=begin, epochs=end, callbacks=[*callbacks, saving], **arguments
+        )
+        self.seconds += state["seconds"] if state else 0.0
+        return joined(_history(state["logs"]), history) if state else history
+
+
+class Saving(keras.callbacks.Callback):
+    """Writes the whole state of a ``fit`` at each epoch's end. To stand last.
+
+    Args:
+        path: the file.
+        others: the callbacks before it, whose plain attributes are part of the state.
+        data: what is trained on; ``Shuffled`` is told the epoch.
+        state: what an earlier process left, or ``None``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        others: Sequence[keras.callbacks.Callback],
+        data: Any,
+        state: Mapping[str, Any] | None,
+    ) -> None:
+        super().__init__()
+        self._path, self._others, self._data, self._state = path, others, data, state
+        self._logs: list[Any] = list(state["logs"]) if state else []
+        self._earlier = state["seconds"] if state else 0.0
+        self._began = time.perf_counter()
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Gives optimizer, callbacks and generators what they had."""
+        if self._state is None:
+            return
+        optimizer = self.model.optimizer  # under a strategy, it is ``fit`` that has built it
+        if not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
+        _put(self._state["optimizer"], own_variables(optimizer), self._path)
+        for callback, remembered in zip(self._others, self._state["callbacks"], strict=True):
+            _remind(callback, remembered)
+        version, words, gauss = self._state["random"]
+        random.setstate((version, tuple(words), gauss))
+        np.random.set_state(self._state["numpy"])
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Tells the data the epoch, which their order depends on."""
+        if isinstance(self._data, Shuffled):
+            self._data.epoch = epoch
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes the state; a full disk is no reason to lose the training."""
+        self._logs.append([epoch, {name: float(value) for name, value in (logs or {}).items()}])
+        state = {
+            "epoch": epoch,
+            "stopped": bool(self.model.stop_training),
+            "seconds": self._earlier + time.perf_counter() - self._began,
+            "weights": _values(self.model.variables),
+            "optimizer": _values(own_variables(self.model.optimizer)),
+            "logs": self._logs,
+            "callbacks": [_remembered(callback) for callback in self._others],
+            "random": random.getstate(),
+            "numpy": np.random.get_state(legacy=False),
+        }
+        try:
+            write_tree(self._path, state)
+        except OSError as error:
+            warnings.warn(
+                f"The state after epoch {epoch + 1} is not kept in {self._path}: "
+                f"{error.strerror}. If the run is killed, it goes on from an earlier one.",
+                stacklevel=2,
+            )
+
+
+def check_restored_once(callbacks: Sequence[keras.callbacks.Callback], **arguments: object) -> None:
+    """Raises a ``ValueError`` for an argument that puts weights back, beside who does so too."""
+    if not any(isinstance(one, keras.callbacks.BackupAndRestore) for one in callbacks):
+        return
+    for name, value in arguments.items():
+        if value is not None:
+            reason = "It would put back the weights of an epoch by itself"
+            raise invalid_argument(name, "None beside BackupAndRestore", value, reason)
+
+
+def identity(
+    model: keras.Model,
+    settings: Mapping[str, Any],
+    callbacks: Sequence[keras.callbacks.Callback],
+    **data: Any,
+) -> dict[str, Any]:
+    """What makes a run this one: model, data, settings, callbacks and backend.
+
+    Args:
+        model: built and compiled.
+        settings: as JSON can hold them.
+        callbacks: known by their classes.
+        data: arrays are known by what is in them, all else by its class.
+    """
+    shapes = [(tuple(one.shape), one.dtype) for one in model.variables]
+    return {
+        "model": f"{model.count_params():,} parameters, {_digest(repr(shapes).encode())}",
+        "optimizer": type(model.optimizer).__name__,
+        "backend": keras.config.backend(),
+        "callbacks": _names(callbacks),
+        **settings,
+        **{name: _fingerprint(given) for name, given in data.items()},
+    }
+
+
+def _fingerprint(data: Any) -> str:
+    if not isinstance(data, tuple):
+        return type(data).__name__
+    parts = [np.asarray(part) for part in keras.tree.flatten(data)]
+    described = [repr((part.shape, part.dtype.str)).encode() + part.tobytes() for part in parts]
+    return f"arrays {_digest(*described)}"
+
+
+def _digest(*parts: bytes) -> str:
+    found = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads(path.read_bytes())
+        return {name: kept[name] for name in ("identity", "before", "seed")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise invalid_argument(
+            _ARGUMENT, "a folder with a whole run.json", str(path), str(error)
+        ) from error
+
+
+def _check_same(kept: Mapping[str, Any], ours: Mapping[str, Any], path: Path) -> None:
+    """Raises a ``ValueError`` unless this is the run that was begun."""
+    for name in {**kept, **ours}:
+        if kept.get(name) != ours.get(name):
+            raise invalid_argument(
+                _ARGUMENT,
+                "a new folder, or that of this run",
+                str(path.parent),
+                f"Its run has {name}={kept.get(name)!r}, this one {ours.get(name)!r}: call it as "
+                "then, or remove the folder to begin anew",
+            )
+
+
+def _put(kept: Sequence[Any], variables: Sequence[keras.Variable], path: Path) -> None:
+    """Gives variables the values of a state, if they are of its shapes."""
+    shapes = [tuple(variable.shape) for variable in variables]
+    if [value.shape for value in kept] != shapes:
+        raise invalid_argument(
+            _ARGUMENT,
+            "a folder with the state of this model and its optimizer",
+            str(path),
+            "Remove the folder to begin anew",
+        )
+    for variable, value in zip(variables, kept, strict=True):
+        variable.assign(value)
+
+
+def _values(variables: Sequence[keras.Variable]) -> list[Any]:
+    return [ops.convert_to_numpy(variable) for variable in variables]
+
+
+def _names(callbacks: Sequence[keras.callbacks.Callback]) -> list[str]:
+    return [type(callback).__name__ for callback in callbacks]
+
+
+def _remembered(callback: keras.callbacks.Callback) -> dict[str, Any]:
+    """A callback's numbers and arrays, such as the best value of ``EarlyStopping``.
+
+    What its constructor was given is no state. Those that hold zeros find all they need in the
+    weights, but for ``IterativePrune``.
+    """
+    if isinstance(callback, IterativePrune):
+        return callback.get_state()
+    if isinstance(callback, KeepZeros | keras.callbacks.History):
+        return {}
+    given = inspect.signature(type(callback)).parameters
+    return {
+        name: value
+        for name, value in vars(callback).items()
+        if name not in given and _is_plain(value)
+    }
+
+
+def _remind(callback: keras.callbacks.Callback, remembered: Mapping[str, Any]) -> None:
+    if isinstance(callback, IterativePrune):
+        callback.set_state(remembered)
+    else:
+        for name, value in remembered.items():
+            setattr(callback, name, value)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | np.generic | np.ndarray)
+
+
+def _history(logs: Sequence[Any]) -> keras.callbacks.History:
+    history = keras.callbacks.History()
+    history.on_train_begin()
+    for epoch, found in logs:
+        history.epoch.append(epoch)
+        for name, value in found.items():
+            history.history.setdefault(name, []).append(value)
+    return history
