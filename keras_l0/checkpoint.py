@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_l0.errors import invalid_argument
-from keras_l0.files import replacing
+from keras_l0.files import check_archive, replacing
 
 # What tells a place in the tree where an array goes.
 _ARRAY = "array in the file"
@@ -61,6 +61,7 @@ def read_tree(path: str | os.PathLike[str], argument: str = "path") -> Any:
         ValueError: if the file is damaged, or none of these.
     """
     try:
+        check_archive(path)
         # Opened here, since NumPy leaves a file open that it cannot read.
         with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from keras_l0.errors import invalid_argument
 from keras_l0.experiments import datasets
+from keras_l0.files import check_archive
 from keras_l0.models import check_built
 
 
@@ -24,9 +25,14 @@ def existing_file(text: str, argument: str) -> Path:
 def load_model(path: Path, compiled: bool = False) -> keras.Model:
     """A model from a ``.keras`` file."""
     try:
+        if path.suffix == ".keras":
+            check_archive(path)
         return keras.models.load_model(path, compile=compiled, safe_mode=True)
     except Exception as error:  # a damaged file fails in as many ways as it has parts
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        # A line that ends so only says that the next one is the reason.
+        said = lines[: 2 if lines and lines[0].rstrip().endswith(":") else 1]
+        reason = " ".join(said) or type(error).__name__
         raise invalid_argument("MODEL", "a whole .keras file", str(path), reason) from error
 
 
@@ -36,6 +42,7 @@ def arrays_by_input(source: str, model: keras.Model) -> dict[str, NDArray[Any]] 
         return None
     names = [tensor.name for tensor in model.inputs or ()]
     try:
+        check_archive(source)
         with np.load(source, allow_pickle=False) as arrays:
             if names and set(names) <= set(arrays.files):
                 return {name: arrays[name] for name in names}

@@ -1,9 +1,11 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import io
 import os
 import secrets
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,16 +28,31 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         ValueError: if ``path`` is a folder, or its folder is missing or cannot be written.
+        OSError: if the file cannot be written, as where the disk is full. It names ``path``.
     """
     target = check_target(path)
     temporary = target.with_name(f".{secrets.token_hex(4)}-{target.name}")
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        with naming(target, temporary):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(target: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Names the file in an ``OSError`` that names none, or its temporary one."""
+    try:
+        yield
+    except OSError as error:
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        if names and str(temporary) not in names:
+            raise
+        reason = " ".join((error.strerror or str(error)).split())
+        raise OSError(error.errno, f"Not written: {reason}", str(target)) from error
 
 
 def check_target(path: str | os.PathLike[str], argument: str = "path") -> Path:
@@ -100,6 +117,27 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes ``data`` to ``path``, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+class InMemory(io.BytesIO):
+    """Where Keras' ``save_weights`` can write.
+
+    HDF5 crashes the process when the disk is full: its files are made here, and then written.
+    """
+
+    def __str__(self) -> str:
+        return "memory.weights.h5"  # Keras looks at the suffix
+
+
+def check_archive(path: str | os.PathLike[str]) -> None:
+    """Raises an error unless every member of a zip archive has its checksum.
+
+    Reading does not tell: what is read in part or out of order is not checked.
+    """
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"Bad CRC-32 for file {damaged!r}")
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

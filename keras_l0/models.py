@@ -1,5 +1,6 @@
 """What must hold of a model before anything is done with it, and compiling one like another."""
 
+import contextlib
 from typing import Any
 
 import keras
@@ -76,7 +77,7 @@ def copy_of(model: keras.Model) -> keras.Model:
     """
     check_recompiles(model)
     try:
-        with _own_functions(model):
+        with _own_functions(model), same_place(model):
             copy = keras.models.clone_model(model)
     except (NotImplementedError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -94,9 +95,15 @@ def compile_like(old: keras.Model, new: keras.Model) -> None:
     Raises:
         AttributeError, TypeError, ValueError: if a part of that cannot be made anew.
     """
-    with _own_functions(old):
+    with _own_functions(old), same_place(new):
         new.compile(**keras.tree.map_structure(_anew, dict(old._compile_config.config)))
-    new.optimizer.build(new.trainable_variables)
+        new.optimizer.build(new.trainable_variables)
+
+
+def same_place(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
+    """A scope in which what is made stands where a model does: a strategy of TensorFlow's."""
+    strategy = getattr(model, "_distribute_strategy", None)
+    return strategy.scope() if strategy else contextlib.nullcontext()
 
 
 def _own_functions(model: keras.Model) -> Any:

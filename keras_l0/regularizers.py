@@ -4,7 +4,6 @@ Source: Oliveira, Batista, Seara: "On the Compression of Neural Networks Using �
 Regularization and Weight Pruning", Neural Networks 171 (2024); equation numbers are its.
 """
 
-import math
 from typing import Any
 
 import keras
@@ -12,7 +11,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
-from keras_l0.errors import at_least, invalid_argument, is_number
+from keras_l0.errors import at_least, choice, invalid_argument, is_finite
 
 NORMS = ("l2", "l1", "l0")
 
@@ -133,9 +132,9 @@ def zero_attraction(
     -0.125
     """
     factor = at_least("alpha", alpha, 0.0)
-    weights = np.asarray(w, np.float64)
-    rate, slope = _rate_and_slope(weights, learning_rate, norm, beta)
-    return -rate * factor * slope
+    rate, steepness, slope = _rate_and_slope(_array(w), learning_rate, norm, beta)
+    with np.errstate(over="ignore"):
+        return -(rate * factor * steepness) * slope
 
 
 def scaling_factor(
@@ -164,7 +163,7 @@ def scaling_factor(
     >>> float(scaling_factor(0.5, alpha=0.1, learning_rate=0.1, norm="l2"))
     0.98
     """
-    weights = np.asarray(w, np.float64)
+    weights = _array(w)
     step = zero_attraction(weights, alpha, learning_rate, norm, beta)
     with np.errstate(invalid="ignore", over="ignore"):
         return 1.0 + step / weights
@@ -196,29 +195,36 @@ def largest_alpha(
     >>> float(largest_alpha(0.5, learning_rate=0.1, norm="l1"))
     10.0
     """
-    weights = np.asarray(w, np.float64)
-    rate, slope = _rate_and_slope(weights, learning_rate, norm, beta)
-    if norm == "l2":
-        return np.full(weights.shape, 1.0 / rate)
+    weights = _array(w)
+    rate, steepness, slope = _rate_and_slope(weights, learning_rate, norm, beta)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        bound = 2.0 * np.abs(weights) / (rate * np.abs(slope))
+        if norm == "l2":
+            return np.full(weights.shape, np.float64(1.0) / rate)
+        bound = 2.0 * np.abs(weights) / (rate * steepness * np.abs(slope))
     return np.where(weights == 0.0, 0.0, bound)
+
+
+def _array(w: ArrayLike) -> NDArray[np.float64]:
+    try:
+        return np.asarray(w, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise invalid_argument("w", "weights, an array of numbers", w) from None
 
 
 def _rate_and_slope(
     w: NDArray[np.float64], learning_rate: float, norm: str, beta: float | None
-) -> tuple[float, NDArray[np.float64]]:
-    """η, and ∂Ω/∂w of the norm's penalty with α = 1, after a check of the arguments."""
-    if not is_number(learning_rate) or not 0.0 < learning_rate < math.inf:
+) -> tuple[float, float, NDArray[np.float64]]:
+    """η, and in two factors ∂Ω/∂w of the norm's penalty with α = 1, the arguments checked."""
+    if not is_finite(learning_rate) or learning_rate <= 0.0:
         raise invalid_argument("learning_rate", "a finite float > 0", learning_rate)
     rate = float(learning_rate)
-    if norm not in NORMS:
-        raise invalid_argument("norm", '"l2", "l1" or "l0"', norm)
+    choice("norm", norm, NORMS)
     if norm != "l0":
         if beta is not None:
             raise invalid_argument("beta", f'None, since norm="{norm}" has none', beta)
-        return rate, 2.0 * w if norm == "l2" else np.sign(w)
+        return (rate, 2.0, w) if norm == "l2" else (rate, 1.0, np.sign(w))
     if beta is None:
         raise invalid_argument("beta", 'a finite float >= 1 for norm="l0"', beta)
     sharpness = at_least("beta", beta, 1.0)
-    return rate, sharpness * np.sign(w) * np.exp(-sharpness * np.abs(w))
+    with np.errstate(over="ignore"):
+        return rate, sharpness, np.sign(w) * np.exp(-sharpness * np.abs(w))

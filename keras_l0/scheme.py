@@ -13,7 +13,7 @@ from keras.regularizers import Regularizer
 from keras_l0 import annealing
 from keras_l0.attach import regularize
 from keras_l0.data import check_compiled, check_taken, evaluate, fit_data
-from keras_l0.errors import invalid_argument, is_whole
+from keras_l0.errors import invalid_argument, is_whole, whole_at_least
 from keras_l0.export.tflite import CALIBRATED, check_export, export_tflite
 from keras_l0.models import check_recompiles, check_renewable, renew_optimizer
 from keras_l0.pruning.iterative import FRACTION
@@ -178,6 +178,9 @@ def compress(
     for name, value in (("warmup", warmup), ("ramp", ramp), ("finetune", finetune)):
         if not is_whole(value) or value < 0:
             raise invalid_argument(name, "a number of epochs, an integer >= 0", value)
+    for name, count in (("batch_size", batch_size), ("steps_per_epoch", steps_per_epoch)):
+        if count is not None:
+            whole_at_least(name, count, 1)
     if not isinstance(finetune_penalty, bool | Regularizer):
         raise invalid_argument("finetune_penalty", "True, False or a Regularizer", finetune_penalty)
     way = choose_way(

@@ -107,17 +107,32 @@ def read_settings(source: str | os.PathLike[str] | Mapping[str, Any]) -> Setting
     """
     try:
         plain = source if isinstance(source, Mapping) else json.loads(Path(source).read_text())
+        if not isinstance(plain, Mapping):
+            raise TypeError(f"It holds a {type(plain).__name__}, not names with values")
         settings = dict(plain)
-        unknown = settings.keys() - inspect.signature(compress).parameters
+        parameters = inspect.signature(compress).parameters.values()
+        defaults = {one.name: one.default for one in parameters if one.kind == one.KEYWORD_ONLY}
+        unknown = settings.keys() - defaults
         if unknown:
             raise KeyError(f"compress has no {', '.join(sorted(unknown))}")
+        for name, value in settings.items():
+            kind = type(defaults[name])
+            if kind in (bool, int) and type(value) is not kind:
+                raise TypeError(f"{name} is {value!r}, not of type {kind.__name__}")
         if settings.get("regularizer") is not None:
             settings["regularizer"] = L2L0(**settings["regularizer"])
         if settings.get("overrides") is not None:
             settings["overrides"] = {
                 pattern: L2L0(**values) for pattern, values in settings["overrides"].items()
             }
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        RecursionError,
+    ) as error:
         raise invalid_argument(
             "settings", "those of a trial, or a JSON file that holds them", source, str(error)
         ) from None

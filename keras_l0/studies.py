@@ -1,6 +1,5 @@
 """Where a search keeps its trials: a study of Optuna's, in a file or a database."""
 
-import itertools
 import json
 import os
 import time
@@ -10,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_l0.errors import invalid_argument
+from keras_l0.files import naming
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.storages import BaseStorage
+    from optuna.storages.journal import BaseJournalBackend
 
 FAILED = "failed"
 _SPACE = "space"
+_STEP = b'{"op_code":'
+# What a process that was killed in a step has locked is free after so many seconds.
+_LOCKED_SECONDS = 30
 
 
 def open_study(
@@ -74,13 +78,46 @@ def _storage(place: str | os.PathLike[str]) -> "BaseStorage":
     if "://" in os.fspath(place):
         return _database(os.fspath(place))
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
 
-    path = Path(place)
+    # Optuna's lock is a link to the path: a relative one it would wait for without end.
+    path = Path(place).absolute()
     if path.is_dir() or not path.parent.is_dir():
         raise invalid_argument("storage", "a file in an existing folder, or a URL", str(place))
     _check_journal(path)
-    return JournalStorage(JournalFileBackend(str(path)))
+    try:
+        return JournalStorage(_journal(path))
+    except Exception as error:  # a damaged file fails in as many ways as it has steps
+        reason = str(error) or type(error).__name__
+        raise invalid_argument("storage", "a whole file of a search", str(place), reason) from error
+
+
+def _journal(path: Path) -> "BaseJournalBackend":
+    """The file of a study, in which a step that was cut off is dropped before the next one."""
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+    lock = JournalFileSymlinkLock(str(path), grace_period=_LOCKED_SECONDS)
+
+    class Journal(JournalFileBackend):
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            lock.acquire()
+            try:
+                _drop_cut_step(path)
+            finally:
+                lock.release()
+            with naming(path):
+                super().append_logs(logs)
+
+    return Journal(str(path), lock)
+
+
+def _drop_cut_step(path: Path) -> None:
+    """Takes off what follows the last line break: a process was killed, or the disk was full."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(end - 1, 0))
+        if file.read() not in (b"", b"\n"):
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _database(url: str) -> "BaseStorage":
@@ -99,9 +136,11 @@ def _check_journal(path: Path) -> None:
     if not path.exists():
         return
     try:
-        with path.open() as lines:
-            known = all("op_code" in json.loads(line) for line in itertools.islice(lines, 1))
-    except (OSError, ValueError, TypeError):
+        with path.open("rb") as file:
+            line = file.readline()
+        # Of the first step a part may be there.
+        known = _STEP.startswith(line[: len(_STEP)]) and (line[-1:] != b"\n" or json.loads(line))
+    except (OSError, ValueError, RecursionError):
         known = False
     if not known:
         raise invalid_argument("storage", "a file of an earlier search, or a new one", str(path))

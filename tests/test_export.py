@@ -756,7 +756,7 @@ def test_a_file_that_crashes_the_runtime_loses_nothing() -> None:
         f"spec = importlib.util.spec_from_file_location('runner', {runner.__file__!r})\n"
         "runner = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(runner)\n"
-        "print(runner._finish(runner._start(os.abort)))"
+        "print(runner._finish(runner._start(os.abort), 60.0))"
     )
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -16,7 +16,7 @@ from keras_l0.experiments.augmentation import Augmented
 from keras_l0.experiments.records import Cell, Values
 from keras_l0.experiments.study import Cells, error_of, in_words, markdown_table, name_of
 from keras_l0.experiments.training import Recipe, build, left_of
-from keras_l0.files import replacing, write_text
+from keras_l0.files import InMemory, write_bytes, write_text
 from keras_l0.models import compile_like
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.once import prune
@@ -87,8 +87,9 @@ def train_once(model: keras.Model, recipe: Recipe, batches: Augmented, path: Pat
         ],
         verbose=0,
     )
-    with replacing(trained) as temporary:
-        model.save_weights(temporary)
+    memory = InMemory()
+    model.save_weights(memory)
+    write_bytes(trained, memory.getvalue())
 
 
 def tune(model: keras.Model, recipe: Recipe, batches: Augmented) -> None:

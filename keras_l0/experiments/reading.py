@@ -1,7 +1,6 @@
 """Labelled images from files and folders of one's own."""
 
 import os
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_l0.errors import invalid_argument
+from keras_l0.files import check_archive
 
 Arrays = tuple[NDArray[Any], NDArray[Any]]
 
@@ -59,8 +59,7 @@ def load_npz(path: str | os.PathLike[str], holdout: float | None = None) -> Data
     if not Path(file).is_file():
         raise invalid_argument("path", "an existing .npz file", file)
     try:
-        if not zipfile.is_zipfile(file):
-            raise ValueError("no zip archive, or cut short")
+        check_archive(file)
         with np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in ARRAYS if key in archive.files}
     except Exception as error:  # numpy, zipfile and zlib each raise kinds of their own

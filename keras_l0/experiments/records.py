@@ -57,9 +57,10 @@ def read(path: Path, what: str) -> list[Values]:
     try:
         found = json.loads(path.read_text())
         known = (found["format"], found["what"]) == (FORMAT, what)
-        cells = list(found["cells"]) if known else []
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
-        known, cells = False, []
+        cells = found["cells"] if known else []
+        known = known and isinstance(cells, list) and all(map(_is_cell, cells))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        known = False
     if not known:
         raise invalid_argument(
             "out",
@@ -161,6 +162,10 @@ def _set_aside(strange: list[Values], path: Path, what: str) -> None:
 def write(path: Path, what: str, values: Values) -> None:
     """Writes a result file, whole or not at all."""
     write_text(path, json.dumps({"format": FORMAT, "what": what, **values}, indent=1) + "\n")
+
+
+def _is_cell(one: Any) -> bool:
+    return isinstance(one, dict) and {*Cell("").key, "result"} <= one.keys()
 
 
 def _key(found: Mapping[str, Any]) -> Values:

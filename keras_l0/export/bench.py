@@ -15,6 +15,9 @@ from keras_l0.export.convert import require_tensorflow
 from keras_l0.export.flatfile import is_flatbuffer
 from keras_l0.text import table
 
+# A file of a stranger's, or a damaged one, may go on without end.
+_LIMIT_SECONDS = 300
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -102,7 +105,8 @@ def bench(
         folder = Path(name)
         for place, path in enumerate(files):
             shutil.copyfile(path, folder / f"{place:03}.tflite")
-        found = run_folder(folder, "--threads", str(threads), "--seconds", str(seconds))
+        options = {"threads": threads, "seconds": seconds, "limit": _LIMIT_SECONDS}
+        found = run_folder(folder, *(f"--{name}={value}" for name, value in options.items()))
     results = [found["files"][f"{place:03}"] for place in range(len(files))]
     first: list[float] = next((one["turns"] for one in results if one.get("turns")), [])
     return Bench(

@@ -162,8 +162,11 @@ def _explain(
     model: Any, graph: Any, op: Any, name: str, tensor: Any, sparse: Mapping[int, str]
 ) -> LayerSparsity:
     size = math.prod(int(n) for n in tensor.shape)
-    sparsity = 1 - int(np.count_nonzero(flatfile.stored_values(model, tensor))) / size
-    dense_bytes = size * flatfile.stored_values(model, tensor).itemsize
+    stored = flatfile.stored_values(model, tensor)
+    if flatfile.type_name(tensor) and stored.size != _stored_size(tensor):
+        raise ValueError(f"{stored.size} values are stored of a tensor of shape {tensor.shape}")
+    sparsity = 1 - int(np.count_nonzero(stored)) / size
+    dense_bytes = size * stored.itemsize
     bytes_now = flatfile.sparse_bytes(model, tensor)
     faster, reason = "no", "no zeros"
     if sparsity and name == "FULLY_CONNECTED":
@@ -182,6 +185,33 @@ def _explain(
         faster=faster,
         reason=reason,
     )
+
+
+def _stored_size(tensor: Any) -> int:
+    """How many values are stored by the tensor's shape and, of a sparse one, by its tables."""
+    sizes = [int(n) for n in tensor.shape]
+    if tensor.sparsity is None:
+        return math.prod(sizes)
+    dense = [int(level.denseSize) for level in tensor.sparsity.dimMetadata]
+    # A sparse level need not tell its size, and blocks have a level more.
+    if all(dense) and math.prod(dense) != math.prod(sizes):
+        raise ValueError(f"its levels are {dense} of a tensor of shape {sizes}")
+    nodes = 1
+    for level in tensor.sparsity.dimMetadata:
+        if level.arraySegments is None:
+            nodes *= int(level.denseSize)
+            continue
+        segments = np.asarray(level.arraySegments.values, np.int64)
+        places = np.asarray(level.arrayIndices.values, np.int64)
+        ends = (0, len(places))
+        if len(segments) != nodes + 1 or (segments[0], segments[-1]) != ends:
+            raise ValueError(f"{len(segments)} segments of {len(places)} indices at {nodes} nodes")
+        if (np.diff(segments) < 0).any() or not (places >= 0).all():
+            raise ValueError("its segments or indices run backwards")
+        if level.denseSize and not (places < level.denseSize).all():
+            raise ValueError("an index is outside")
+        nodes = len(places)
+    return nodes
 
 
 def _why_not_smaller(model: Any, tensor: Any) -> str:

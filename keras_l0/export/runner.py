@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import importlib.metadata
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -33,10 +34,17 @@ _ROUND_SECONDS = 0.004
 _RANDOM_BATCHES = 4
 # Stands for an open dimension in random inputs.
 _OPEN_SIZE = 32
+# Of all random batches of an input; a damaged file asks for any size.
+_LARGEST_INPUT = 2**27
+_LIMIT_SECONDS = 3600.0
 
 
 def measure(
-    folder: Path, threads: int = 1, seconds: float = 1.0, keep_outputs: bool = False
+    folder: Path,
+    threads: int = 1,
+    seconds: float = 1.0,
+    keep_outputs: bool = False,
+    limit: float = _LIMIT_SECONDS,
 ) -> dict[str, Any]:
     """Runs, compares and times all files of a folder.
 
@@ -45,6 +53,7 @@ def measure(
         threads: of the interpreter.
         seconds: that the timing may take, at least one turn of each file.
         keep_outputs: whether to leave the outputs of each file in ``NAME.npz`` beside it.
+        limit: seconds after which a file that has not come to an end does not run.
 
     Returns:
         ``processor``, ``machine``, ``threads``, ``litert``, and under ``files`` for each file
@@ -66,9 +75,9 @@ def measure(
         for path, process in started:
             content = path.read_bytes()
             about = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-            files[path.stem] = about | _finish(process)
+            files[path.stem] = about | _finish(process, limit)
     running = [path for path in paths if not files[path.stem]["fault"]]
-    timed = _finish(_start(_time, running, given, threads, seconds))
+    timed = _finish(_start(_time, running, given, threads, seconds), limit + seconds)
     for path, turns in zip(running, timed.get("turns", []), strict=False):
         files[path.stem] |= {"turns": turns, "latency_ms": median(turns)}
     return {
@@ -133,10 +142,14 @@ def _start(function: Any, *arguments: Any) -> tuple[Any, Any]:
     return process, receiver
 
 
-def _finish(started: tuple[Any, Any]) -> dict[str, Any]:
-    """What the function of a started process returned, or a ``fault`` if it raised or crashed."""
+def _finish(started: tuple[Any, Any], limit: float) -> dict[str, Any]:
+    """What a started process returned, or a ``fault`` if it raised, crashed or went on too long."""
     process, receiver = started
     try:
+        if not receiver.poll(limit):
+            process.kill()
+            process.join()
+            return {"fault": f"it has not come to an end in {limit:g} seconds"}
         result: dict[str, Any] = receiver.recv()
     except EOFError:
         result = {}
@@ -246,6 +259,8 @@ def _random_samples(path: Path) -> dict[str, Any]:
         signature = detail.get("shape_signature", detail["shape"])
         shape = [int(size) if size > 0 else _OPEN_SIZE for size in signature]
         shape = [_RANDOM_BATCHES, *(max(1, int(size)) for size in detail["shape"][:1]), *shape[1:]]
+        if math.prod(shape) > _LARGEST_INPUT:
+            raise ValueError(f"its input {name} of shape {shape[1:]} is too large to try")
         floating = np.issubdtype(detail["dtype"], np.floating)
         values = rng.normal(size=shape) if floating else rng.integers(0, 2, size=shape)
         samples[f"input:{name}"] = values.astype(detail["dtype"])
@@ -269,13 +284,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="with .tflite files and samples.npz")
     parser.add_argument("--threads", type=int, default=1, help="(%(default)s)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of timing (%(default)s)")
+    parser.add_argument(
+        "--limit", type=float, default=_LIMIT_SECONDS, help="of each file, in seconds (%(default)s)"
+    )
     parser.add_argument("--keep-outputs", action="store_true", help="in NAME.npz for each file")
     parser.add_argument("--out", type=Path, help="where the figures go; else they are printed")
     options = parser.parse_args(arguments)
-    found = measure(options.folder, options.threads, options.seconds, options.keep_outputs)
+    found = measure(
+        options.folder, options.threads, options.seconds, options.keep_outputs, options.limit
+    )
     text = json.dumps(found, indent=2)
     if options.out:
-        options.out.write_text(text)
+        # Whole or not at all; this script goes to devices without the rest of the library.
+        temporary = options.out.with_name(f".{os.getpid()}-{options.out.name}")
+        try:
+            temporary.write_text(text)
+            temporary.replace(options.out)
+        except OSError as error:
+            parser.exit(2, f"{options.out} is not written: {error.strerror}\n")
+        finally:
+            temporary.unlink(missing_ok=True)
     else:
         print(text)
     return 0

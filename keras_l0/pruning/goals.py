@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from keras_l0.errors import at_least, invalid_argument, is_number
+from keras_l0.errors import at_least, choice, invalid_argument, is_number
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,7 @@ def layerwise_goal(
     Raises:
         ValueError: for arguments out of range, or that do not go together.
     """
-    if distribution not in ("uniform", "erk"):
-        raise invalid_argument("distribution", '"uniform" or "erk"', distribution)
+    choice("distribution", distribution, ("uniform", "erk"))
     if pattern is not None:
         if distribution != "uniform" or sparsities is not None:
             raise invalid_argument(

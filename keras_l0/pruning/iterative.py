@@ -15,7 +15,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from keras_l0.errors import choice, invalid_argument, is_finite, is_number, whole_at_least
-from keras_l0.files import check_target, replacing
+from keras_l0.files import InMemory, check_target, write_bytes
 from keras_l0.optimizers import RelevanceDecay
 from keras_l0.pruning import plan, scores
 from keras_l0.pruning.holding import chain
@@ -238,7 +238,7 @@ class IterativePrune(KeepZeros):
         try:
             self.model.load_weights(path)
             self.kept = self._state(value)
-        except (ValueError, OSError, KeyError) as error:
+        except Exception as error:  # a damaged file fails in as many ways as it has parts
             reason = " ".join(str(error).split())
             raise invalid_argument("path", "weights of this model", str(path), reason) from error
         finally:
@@ -252,8 +252,8 @@ class IterativePrune(KeepZeros):
 
         try:
             with h5py.File(path) as file:
-                kept = json.loads(file.attrs.get(_ATTRIBUTE, "{}"))
-        except (OSError, ValueError) as error:
+                kept = dict(json.loads(file.attrs.get(_ATTRIBUTE, "{}")))
+        except Exception as error:  # likewise
             raise invalid_argument("path", "a whole file", str(path), str(error)) from error
         if kept.get("monitor") != self.monitor or not holds(
             kept["value"], self.bound, kept["larger"]
@@ -282,10 +282,11 @@ class IterativePrune(KeepZeros):
                     "value": value,
                     "larger": larger_is_better(self.model, self.monitor, self.mode),
                 }
-                with replacing(self.path) as temporary:
-                    keras.Model.save_weights(self.model, temporary)
-                    with h5py.File(temporary, "r+") as file:
-                        file.attrs[_ATTRIBUTE] = json.dumps(kept)
+                memory = InMemory()
+                keras.Model.save_weights(self.model, memory)
+                with h5py.File(memory, "r+") as file:
+                    file.attrs[_ATTRIBUTE] = json.dumps(kept)
+                write_bytes(self.path, memory.getvalue())
 
     def _prune(self) -> None:
         quotas = plan.of_the_rest(self._targets, self.fraction)

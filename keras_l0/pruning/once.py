@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import keras
 
-from keras_l0.errors import invalid_argument, one_of
+from keras_l0.errors import choice, invalid_argument, one_of
 from keras_l0.models import check_finite
 from keras_l0.pruning import plan, scores
 from keras_l0.pruning.goals import Goal
@@ -93,6 +93,7 @@ def prune(
 
     Source: the paper's GP, LP and RP (section 4.1), and NP (section 4.6).
     """
+    choice("method", method, (*METHODS, "neuron"))
     if method == "neuron":
         if sparsity is not None:
             raise invalid_argument(
@@ -106,8 +107,6 @@ def prune(
         by = "norm" if isinstance(score, str) and score == "magnitude" else score
         goal = NeuronGoal(fraction, flops, compression, scope, minimum, by, round_to)
         return _prune_neurons(model, goal, layers)
-    if method not in METHODS:
-        raise invalid_argument("method", one_of((*METHODS, "neuron")), method)
     for name, value, unset in (
         ("fraction", fraction, None),
         ("flops", flops, None),
@@ -148,10 +147,9 @@ def choose_score(method: str, score: scores.Ranking, seed: int | None) -> scores
     Raises:
         ValueError: if an argument is out of its range, or they do not go together.
     """
-    if method not in METHODS:
-        raise invalid_argument("method", one_of(METHODS), method)
+    choice("method", method, METHODS)
     if method == "random":
-        if score != "magnitude":
+        if not isinstance(score, str) or score != "magnitude":
             raise invalid_argument("score", 'nothing with method="random"', score)
         return scores.random(scores.check_seed(seed))
     if seed is not None:

@@ -126,6 +126,7 @@ def save_figure(ax: "Axes", path: str | os.PathLike[str]) -> None:
 
     Raises:
         ValueError: if matplotlib does not write such files, or the folder is missing.
+        OSError: if the file cannot be written.
     """
     # The canvas belongs to the whole figure, even where `ax` stands in a subfigure.
     canvas = ax.figure.canvas
@@ -134,7 +135,13 @@ def save_figure(ax: "Axes", path: str | os.PathLike[str]) -> None:
         names = ", ".join(f".{name}" for name in sorted(formats))
         raise invalid_argument("path", f"a path that ends in one of {names}", os.fspath(path))
     with replacing(path) as temporary:
-        canvas.figure.savefig(temporary, dpi=150)
+        try:
+            canvas.figure.savefig(temporary, dpi=150)
+        except AttributeError as error:
+            # Of a full disk, from which matplotlib's writer of PDFs stumbles on.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def _comes_last(entry: tuple[object, str]) -> bool:

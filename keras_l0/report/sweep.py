@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from keras_l0.data import check_compiled, evaluate
-from keras_l0.errors import invalid_argument
+from keras_l0.errors import choice, invalid_argument
 from keras_l0.models import check_built
 from keras_l0.pruning import plan
 from keras_l0.pruning.goals import Goal
@@ -168,8 +168,7 @@ def sweep(
     goals = [Goal(compression=compression) for compression in compressions]
     if not goals:
         raise invalid_argument("compressions", "at least one number >= 1", compressions)
-    if by not in ("network", "layer"):
-        raise invalid_argument("by", '"network" or "layer"', by)
+    choice("by", by, ("network", "layer"))
     chosen = choose_score(method, score, seed)
     targets = find_targets(model, layers)
     plan.check_live(model, targets)
