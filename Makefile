@@ -3,6 +3,9 @@ TORCH ?= torch
 PYTEST ?= .venv/bin/python -m pytest -n 2
 # What takes no minutes and needs no other processor.
 QUICK = -m "not slow and not arm"
+# What computes nothing on the backend is run on TensorFlow alone.
+ONCE = bench damage encodings files goals plots records schedules strangers units whole_files
+AGAIN = $(QUICK) $(patsubst %,--ignore=tests/test_%.py,$(ONCE))
 # Many tests compile the same step: each is compiled once in a run, which halves JAX' time.
 JAX = .venv/jax_cache
 ON_JAX = rm -rf $(JAX) && KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(CURDIR)/$(JAX) \
@@ -15,11 +18,11 @@ demo: .venv/demo
 
 test: .venv/dev
 	KERAS_BACKEND=tensorflow $(PYTEST) $(QUICK)
-	$(ON_JAX) $(QUICK)
+	$(ON_JAX) $(AGAIN)
 
 # Two workers whose PyTorch takes every core wait for each other's threads without end.
 test-torch: .venv/torch
-	OMP_NUM_THREADS=1 KERAS_BACKEND=torch $(PYTEST) $(QUICK)
+	OMP_NUM_THREADS=1 KERAS_BACKEND=torch $(PYTEST) $(AGAIN)
 
 test-slow: .venv/dev
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow

@@ -206,9 +206,12 @@ def largest_alpha(
 
 def _array(w: ArrayLike) -> NDArray[np.float64]:
     try:
-        return np.asarray(w, np.float64)
+        found = np.asarray(w)
+        if not np.iscomplexobj(found):  # of which NumPy would only warn
+            return np.asarray(found, np.float64)
     except (TypeError, ValueError, OverflowError):
-        raise invalid_argument("w", "weights, an array of numbers", w) from None
+        pass
+    raise invalid_argument("w", "weights, an array of real numbers", w)
 
 
 def _rate_and_slope(

@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import random
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -161,6 +162,8 @@ class Saving(keras.callbacks.Callback):
         version, words, gauss = self._state["random"]
         random.setstate((version, tuple(words), gauss))
         np.random.set_state(self._state["numpy"])
+        if (torch := _torch()) and self._state["torch"] is not None:
+            torch.set_rng_state(torch.from_numpy(self._state["torch"].copy()))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Tells the data the epoch, which their order depends on."""
@@ -180,6 +183,7 @@ class Saving(keras.callbacks.Callback):
             "callbacks": [_remembered(callback) for callback in self._others],
             "random": random.getstate(),
             "numpy": np.random.get_state(legacy=False),
+            "torch": torch.get_rng_state().numpy() if (torch := _torch()) else None,
         }
         try:
             write_tree(self._path, state)
@@ -276,6 +280,11 @@ def _put(kept: Sequence[Any], variables: Sequence[keras.Variable], path: Path) -
         )
     for variable, value in zip(variables, kept, strict=True):
         variable.assign(value)
+
+
+def _torch() -> Any:
+    """PyTorch, if it is in use: its generator draws dropout there, and may draw a user's data."""
+    return sys.modules.get("torch")
 
 
 def _values(variables: Sequence[keras.Variable]) -> list[Any]:
