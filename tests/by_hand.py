@@ -73,7 +73,7 @@ def loop(
     mode: str,
     look: Callable[[keras.Model], Seen],
 ) -> list[Seen]:
-    """Trains with the hook of docs/promises.md: what ``look`` sees as each epoch begins and ends."""
+    """Trains with the hook of `docs/promises.md`: what ``look`` sees at each epoch's ends."""
     if not model.optimizer.built:  # a LossScaleOptimizer built again has two variables more
         model.optimizer.build(model.trainable_variables)
     hook = keras.callbacks.CallbackList([callback], add_history=True, model=model, epochs=epochs)
