@@ -167,6 +167,8 @@ def test_kernels_that_are_cut_are_pruned_counted_and_shrunk_like_whole_ones() ->
     whole, cut = parallel("model", "adam", "shrink")
     assert (whole.pop("cut"), cut.pop("cut")) == ([[1] * 3] * 2, [[2] * 3] * 2)
     assert max(whole.pop("apart"), cut.pop("apart")) < 1e-5
+    # Three filters are not to be halved, as the guide says.
+    assert (whole.pop("odd"), "should evenly divide the shape" in cut.pop("odd")) == ("", True)
     assert re.sub(r"_\d+", "", json.dumps(whole)) == re.sub(r"_\d+", "", json.dumps(cut))
     assert whole["shapes"][0] == [3, 3, 1, 4]
 

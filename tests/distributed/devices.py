@@ -48,12 +48,19 @@ def shrunk(model: keras.Model) -> dict[str, Any]:
     """What pruning at once, summary and shrinking say of it."""
     pruned = prune(model, 0.5)
     neurons = prune(model, method="neuron", fraction=0.5, round_to=2)
-    small = shrink(model)
+    summary, small = summarize(model), shrink(model)
     x, _ = data()
     outputs = [one.predict(x, verbose=0) for one in (model, small)]
+    prune(model, method="neuron", fraction=0.6, layers="conv*")
+    try:
+        shrink(model)
+        error = ""
+    except ValueError as refused:
+        error = str(refused)
     return {
+        "odd": error,
         "zeros": [pruned.zeros, neurons.zeros],
-        "summary": summarize(model).to_dict(),
+        "summary": summary.to_dict(),
         "cut": [cut(model), cut(small)],
         "shapes": [list(one.shape) for one in small.weights],
         "apart": apart(outputs[:1], outputs[1:]),
