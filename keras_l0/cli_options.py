@@ -8,7 +8,8 @@ from keras_l0.experiments import datasets
 from keras_l0.experiments.demo import RECIPES
 from keras_l0.experiments.reproduce import STUDIES
 from keras_l0.export.tflite import OBJECTIVES, QUANTIZE, TARGETS
-from keras_l0.pruning.iterative import FRACTION, MODES
+from keras_l0.pruning.bounds import MODES
+from keras_l0.pruning.iterative import FRACTION
 from keras_l0.pruning.scores import NAMED
 from keras_l0.search import Space
 

@@ -1,6 +1,5 @@
 """A training that is killed, started again, and ends as one that was not."""
 
-import hashlib
 import inspect
 import json
 import os
@@ -203,46 +202,6 @@ def check_restored_once(callbacks: Sequence[keras.callbacks.Callback], **argumen
         if value is not None:
             reason = "It would put back the weights of an epoch by itself"
             raise invalid_argument(name, "None beside BackupAndRestore", value, reason)
-
-
-def identity(
-    model: keras.Model,
-    settings: Mapping[str, Any],
-    callbacks: Sequence[keras.callbacks.Callback],
-    **data: Any,
-) -> dict[str, Any]:
-    """What makes a run this one: model, data, settings, callbacks and backend.
-
-    Args:
-        model: built and compiled.
-        settings: as JSON can hold them.
-        callbacks: known by their classes.
-        data: arrays are known by what is in them, all else by its class.
-    """
-    shapes = [(tuple(one.shape), one.dtype) for one in model.variables]
-    return {
-        "model": f"{model.count_params():,} parameters, {_digest(repr(shapes).encode())}",
-        "optimizer": type(model.optimizer).__name__,
-        "backend": keras.config.backend(),
-        "callbacks": _names(callbacks),
-        **settings,
-        **{name: _fingerprint(given) for name, given in data.items()},
-    }
-
-
-def _fingerprint(data: Any) -> str:
-    if not isinstance(data, tuple):
-        return type(data).__name__
-    parts = [np.asarray(part) for part in keras.tree.flatten(data)]
-    described = [repr((part.shape, part.dtype.str)).encode() + part.tobytes() for part in parts]
-    return f"arrays {_digest(*described)}"
-
-
-def _digest(*parts: bytes) -> str:
-    found = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        found.update(part)
-    return found.hexdigest()
 
 
 def _read_run(path: Path) -> dict[str, Any]:

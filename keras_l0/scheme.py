@@ -15,6 +15,7 @@ from keras_l0.attach import regularize
 from keras_l0.data import check_compiled, check_taken, evaluate, fit_data
 from keras_l0.errors import invalid_argument, is_whole, whole_at_least
 from keras_l0.export.tflite import CALIBRATED, check_export, export_tflite
+from keras_l0.identity import identity
 from keras_l0.models import check_recompiles, check_renewable, renew_optimizer
 from keras_l0.pruning.iterative import FRACTION
 from keras_l0.pruning.keep import KeepZeros
@@ -23,7 +24,7 @@ from keras_l0.pruning.scores import Ranking
 from keras_l0.pruning.targets import as_patterns, matches, names_variable, walk
 from keras_l0.report.summary import summarize
 from keras_l0.result import Report, Result, joined, metrics_at, plain
-from keras_l0.resuming import Run, check_restored_once, identity
+from keras_l0.resuming import Run, check_restored_once
 from keras_l0.structure.graph import Graph
 from keras_l0.structure.shrink import shrink as take_out_dead
 from keras_l0.versions import versions

@@ -13,8 +13,8 @@ from keras_l0.data import check_compiled, evaluate
 from keras_l0.errors import choice, invalid_argument, whole_at_least
 from keras_l0.models import check_built, check_finite, check_recompiles, copy_of
 from keras_l0.pruning import plan
+from keras_l0.pruning.bounds import MODES, larger_is_better
 from keras_l0.pruning.goals import Goal
-from keras_l0.pruning.iterative import MODES, larger_is_better
 from keras_l0.pruning.once import make_plan
 from keras_l0.pruning.targets import Weight, find_targets, names_down
 from keras_l0.regularizers import L2L0

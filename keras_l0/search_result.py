@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_l0.errors import invalid_argument
-from keras_l0.pruning.iterative import holds
+from keras_l0.pruning.bounds import holds
 from keras_l0.regularizers import L2L0
 from keras_l0.report.plots import plot_tradeoff
 from keras_l0.scheme import compress

@@ -14,9 +14,10 @@ from keras_l0.errors import choice, invalid_argument
 from keras_l0.filter_penalties import RedundancyPenalty
 from keras_l0.models import check_finite
 from keras_l0.pruning import plan, scores
+from keras_l0.pruning.bounds import is_loss
 from keras_l0.pruning.callbacks import GlobalPrune, LayerwisePrune, RandomPrune
 from keras_l0.pruning.goals import Goal
-from keras_l0.pruning.iterative import FRACTION, IterativePrune, is_loss
+from keras_l0.pruning.iterative import FRACTION, IterativePrune
 from keras_l0.pruning.neuron_callback import NeuronPrune
 from keras_l0.pruning.neurons import NeuronGoal, Neurons
 from keras_l0.pruning.once import choose_score, make_plan, prune

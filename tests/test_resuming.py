@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 from keras_l0 import cli, compress, resuming
 from keras_l0.batches import Shuffled
 from keras_l0.checkpoint import read_tree, write_tree
+from keras_l0.identity import identity
 
 SHORT: dict[str, Any] = {"compression": 2.5, "warmup": 1, "ramp": 2, "finetune": 2}
 WAYS: dict[str, dict[str, Any]] = {
@@ -203,13 +204,14 @@ def test_two_who_put_weights_back_are_refused(tmp_path: Path) -> None:
 
 def test_the_folder_is_known_by_what_makes_a_run() -> None:
     model = network()
-    known = resuming.identity(model, {"ramp": 2}, [], train=examples())
+    known = identity(model, {"ramp": 2}, [], train=examples())
     assert json.loads(json.dumps(known)) == known
-    assert known == resuming.identity(network(), {"ramp": 2}, [], train=examples())
-    assert known["train"] != resuming.identity(model, {}, [], train=examples(1))["train"]
-    assert resuming.identity(model, {}, [], train=Shuffled((np.ones(3),), 2, 0))["train"] == (
-        "Shuffled"
-    )
+    assert known == identity(network(), {"ramp": 2}, [], train=examples())
+    assert known["train"] != identity(model, {}, [], train=examples(1))["train"]
+    texts = np.array(["a", "b" * 9], object)
+    again = np.array(["a", "".join(["b"] * 9)], object)
+    assert identity(model, {}, [], train=(texts,)) == identity(model, {}, [], train=(again,))
+    assert identity(model, {}, [], train=Shuffled((np.ones(3),), 2, 0))["train"] == ("Shuffled")
 
 
 @given(

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_l0.errors import invalid_argument, is_number, one_of
+from keras_l0.errors import choice, invalid_argument, is_number, one_of
 from keras_l0.export import check
 from keras_l0.export.candidates import GATHERED, KINDS, SHRUNK, WHOLE, candidates, settings_of
 from keras_l0.export.choice import Limits, choose, chosen_by, judge, report_on
@@ -127,8 +127,7 @@ def export_tflite(
     if not isinstance(shrink, bool):
         raise invalid_argument("shrink", "True or False", shrink)
     check_export(path, quantize, optimize_for=optimize_for)
-    if target not in TARGETS:
-        raise invalid_argument("target", one_of(TARGETS), target)
+    choice("target", target, TARGETS)
     device = None if timings is None else read_timings(timings)
     kinds = _kinds(quantize, calibration)
     inputs, batches = read_inputs(model, check_data)
@@ -230,10 +229,9 @@ def check_export(
         ImportError: if TensorFlow or LiteRT is not installed.
     """
     check_target(path, argument)
-    if quantize is not None and quantize not in QUANTIZE:
+    if quantize is not None and not (isinstance(quantize, str) and quantize in QUANTIZE):
         raise invalid_argument("quantize", f"None, {one_of(QUANTIZE)}", quantize)
-    if optimize_for not in OBJECTIVES:
-        raise invalid_argument("optimize_for", one_of(OBJECTIVES), optimize_for)
+    choice("optimize_for", optimize_for, OBJECTIVES)
     require_tensorflow()
 
 

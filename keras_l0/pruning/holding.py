@@ -117,9 +117,13 @@ class Hold:
 
 def own_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """The optimizer's variables, those that holds have added left out."""
-    holds = vars(chain(optimizer)[-1]).get(_HOLDS, [])
-    added = {id(own) for hold in holds for own in hold._own()}
+    added = {id(own) for own in _added(chain(optimizer)[-1])}
     return [variable for variable in optimizer.variables if id(variable) not in added]
+
+
+def _added(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """What the holds of an innermost optimizer have added to its variables."""
+    return [own for hold in vars(optimizer).get(_HOLDS, []) for own in hold._own()]
 
 
 def chain(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
@@ -169,7 +173,7 @@ def _hiding(
 
 @contextlib.contextmanager
 def _without_switches(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    switches = [own for hold in vars(optimizer)[_HOLDS] for own in hold._own()]
+    switches = _added(optimizer)
     for switch in switches:
         optimizer._untrack_variable(switch)
     try:

@@ -4,7 +4,7 @@ import json
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ from keras_l0.errors import choice, invalid_argument, is_finite, is_number, whol
 from keras_l0.files import InMemory, check_target, write_bytes
 from keras_l0.optimizers import RelevanceDecay
 from keras_l0.pruning import plan, scores
+from keras_l0.pruning.bounds import MODES, holds, larger_is_better
 from keras_l0.pruning.holding import chain
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.measure import measure
 from keras_l0.pruning.once import choose_score
 
-MODES = ("auto", "min", "max")
 SUFFIX = ".weights.h5"
 _ATTRIBUTE = "keras_l0"
 _STATE = ("_due", "_epoch", "_holding", "_looks", "_validated", "_zeros")
@@ -331,48 +331,3 @@ class IterativePrune(KeepZeros):
                 "longer, or resume with the `path` of the run that made them."
             )
         return f"{never}. Train for longer, or choose a bound that the dense network reaches."
-
-
-def is_loss(name: str) -> bool:
-    """Whether it is the name of a loss in the logs, of the whole or of an output."""
-    return name == "loss" or name.endswith("_loss")
-
-
-def holds(value: Any, bound: float, larger: bool) -> bool:
-    """Whether a metric's value is at its bound or better.
-
-    As float32, which metrics are: 285 of 300 are 0.95.
-
-    Example:
-
-    >>> holds(0.949999988079071, 0.95, larger=True)
-    True
-    """
-    found, least = np.float32(value), np.float32(bound)
-    return bool(found >= least if larger else found <= least)
-
-
-def larger_is_better(model: keras.Model, monitor: str, mode: str = "auto") -> bool:
-    """Whether a larger value of a metric in the logs is better, by ``mode`` or by the metric.
-
-    Raises:
-        ValueError: if neither tells.
-    """
-    if mode != "auto":
-        return mode == "max"
-    name = monitor.removeprefix("val_")
-    if is_loss(name):
-        return False
-    # With several outputs the logs have the output's name before the metric's.
-    mine = [one for one in _metrics(model) if f"_{name}".endswith(f"_{one.name}")]
-    nearest = max(mine, key=lambda one: len(one.name), default=None)
-    direction = getattr(nearest, "_direction", None)
-    if direction in ("up", "down"):
-        return bool(direction == "up")
-    raise invalid_argument("mode", f'"min" or "max", since {monitor} does not tell', mode)
-
-
-def _metrics(model: keras.Model) -> Iterator[Any]:
-    """The model's metrics, those inside the containers that ``compile`` makes too."""
-    for metric in model.metrics:
-        yield from getattr(metric, "metrics", [metric])
