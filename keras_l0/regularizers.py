@@ -4,6 +4,7 @@ Source: Oliveira, Batista, Seara: "On the Compression of Neural Networks Using �
 Regularization and Weight Pruning", Neural Networks 171 (2024); equation numbers are its.
 """
 
+import math
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from keras_l0.errors import at_least, choice, invalid_argument, is_finite
 
 NORMS = ("l2", "l1", "l0")
+EXP_IS_ZERO = 800.0  # exp(-800) is 0, in float64 too
 
 
 @keras.saving.register_keras_serializable(package="keras_l0")
@@ -83,12 +85,15 @@ def _penalty(l2: float, l0: float, beta: float) -> Any:
             value = l2 * _total(ops.square(w))
             slopes.append((2.0 * l2, w))
         if l0:
-            half = (0.5 * beta) * ops.abs(w)
+            size = ops.minimum(ops.abs(w), EXP_IS_ZERO / beta)
+            half = (0.5 * beta) * size
             decay = ops.exp(-2.0 * half)
             # 1 - exp(-x) = tanh(x / 2) (1 + exp(-x)), which does not cancel where x is small
             # and costs less than expm1.
             value = value + l0 * _total(ops.tanh(half) * (1.0 + decay))
-            slopes.append((l0 * beta, ops.sign(w) * decay))
+            # exp turns a rounding of its argument x into a relative error of up to x times that.
+            exact = decay * (1.0 - 2.0 * _lost(0.5 * beta, size, half))
+            slopes.append((l0 * beta, ops.sign(w) * exact))
 
         def gradient(*args: Any, upstream: Any = None) -> Any:
             scale = args[0] if upstream is None else upstream
@@ -98,6 +103,15 @@ def _penalty(l2: float, l0: float, beta: float) -> Any:
         return value, gradient
 
     return penalty
+
+
+def _lost(factor: float, x: Any, product: Any) -> Any:
+    """``factor · x − product``, where ``product`` is the rounded one (Dekker, 1971)."""
+    mantissa, exponent = math.frexp(factor)
+    upper = math.ldexp(round(mantissa * 2**12), exponent - 12)
+    # 12 of float32's 24 digits, as in ``upper``, so that the product of the two is exact.
+    high = 4097.0 * x - (4097.0 * x - x)
+    return (upper * high - product) + upper * (x - high) + (factor - upper) * x
 
 
 def _total(x: Any) -> Any:
