@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_l0.cli_inputs import arrays_by_input, existing_file, load_data, load_model
 from keras_l0.cli_options import SETTINGS, parser_for
@@ -189,6 +190,7 @@ def search(options: argparse.Namespace) -> None:
     ((_, bound),) = _bound(options.bound).items()
     whole_at_least("workers", options.workers, 1)
     whole_at_least("sep_trials", options.sep_trials, 0)
+    whole_at_least("seed", options.seed, 0)
     require_matplotlib()
     existing_file(options.model, "MODEL")
     out = check_folder(options.out, "out")
@@ -218,7 +220,7 @@ def _search(options: argparse.Namespace, start: Found | None) -> SearchResult:
     return _take_part(options, start, 0)
 
 
-def _take_part(options: argparse.Namespace, start: Found | None, seed: int) -> SearchResult:
+def _take_part(options: argparse.Namespace, start: Found | None, worker: int) -> SearchResult:
     ((metric, _),) = _bound(options.bound).items()
     model = load_model(Path(options.model), compiled=True)
     data = load_data(options.data, model, options.holdout, options.raw)
@@ -247,7 +249,7 @@ def _take_part(options: argparse.Namespace, start: Found | None, seed: int) -> S
         metric=metric.removeprefix("val_"),
         mode=options.mode,
         storage=options.storage,
-        seed=seed,
+        seed=int(np.random.SeedSequence((options.seed, worker)).generate_state(1)[0]),
         **own,
     )
 

@@ -174,6 +174,9 @@ def parser_for(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     one.add_argument(
         "--storage", help="a file or database URL that machines share (OUT/search.log)"
     )
+    one.add_argument(
+        "--seed", type=int, default=0, help="of the draws, another on each machine (%(default)s)"
+    )
     one.set_defaults(command=commands["search"])
 
     one = parts.add_parser("bench", help="time .tflite files against each other")

@@ -182,6 +182,8 @@ def compress(
     for name, count in (("batch_size", batch_size), ("steps_per_epoch", steps_per_epoch)):
         if count is not None:
             whole_at_least(name, count, 1)
+    if not isinstance(shrink, bool):
+        raise invalid_argument("shrink", "a bool", shrink)
     if not isinstance(finetune_penalty, bool | Regularizer):
         raise invalid_argument("finetune_penalty", "True, False or a Regularizer", finetune_penalty)
     way = choose_way(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
+import numpy as np
 from keras.regularizers import Regularizer
 
 from keras_l0.composite import Composite, constraints
@@ -292,5 +293,6 @@ def choose_way(
 def _check_unused(where: str, **arguments: tuple[object, object]) -> None:
     """Raises a ``ValueError`` for an argument that would have no effect."""
     for name, (given, plain) in arguments.items():
-        if given != plain:
+        same = given == plain
+        if not isinstance(same, bool | np.bool_) or not same:  # what an array equals is an array
             raise invalid_argument(name, f"{plain!r} {where}", given)

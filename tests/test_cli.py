@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import keras
@@ -188,6 +189,29 @@ def test_a_folder_of_images_is_data(tmp_path: Path) -> None:
     assert json.loads((out / "report.json").read_text())["summary"]["zeros"] == 108
 
 
+def test_workers_and_machines_of_a_search_draw_by_seeds_of_their_own(
+    model_file: Path, data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Drawn(Exception):  # noqa: N818
+        pass
+
+    def search(*_: object, seed: int, **__: object) -> None:
+        raise Drawn(seed)
+
+    monkeypatch.setattr(cli, "run_search", search)
+    files = [str(model_file), "--data", str(data_file), "--out", str(tmp_path / "out")]
+    seeds = []
+    for seed in "0", "1":
+        options = cli.parser_for(defaultdict(lambda: cli.search)).parse_args(
+            ["search", *files, "--bound", "val_accuracy=0", "--seed", seed]
+        )
+        for worker in 0, 1:
+            with pytest.raises(Drawn) as drawn:
+                cli._take_part(options, None, worker)
+            seeds.append(drawn.value.args[0])
+    assert len(set(seeds)) == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -197,6 +221,10 @@ def test_a_folder_of_images_is_data(tmp_path: Path) -> None:
         (["compress", "model.keras"], "the following arguments are required"),
         (["export", "model.keras", "m.tflite", "--quantize", "int8"], "DATA with --quantize int8"),
         (["export", "model.keras", "m.tflite", "--timings", "none"], "`timings`. Expected a file"),
+        (
+            "search model.keras --data digits --bound a=1 --out out --seed -1".split(),
+            "`seed`. Expected an integer >= 0",
+        ),
         (["bench", "none.tflite"], "`paths`. Expected an existing .tflite file"),
         (["bench", "broken.keras"], "It is no TFLite flatbuffer"),
     ],

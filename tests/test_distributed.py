@@ -111,8 +111,8 @@ def test_mirrored_devices_agree_under_each_pruning(
 
 @on_tensorflow
 @pytest.mark.slow
-def test_a_copy_of_a_mirrored_model_is_mirrored() -> None:
-    assert mirrored(2, "adam", "copy") == [{"copies": 2}]
+def test_a_copy_of_a_mirrored_model_is_mirrored_and_so_is_its_shrunk_form() -> None:
+    assert mirrored(2, "adam", "copy") == [{"copies": [2, 2]}]
 
 
 @on_tensorflow

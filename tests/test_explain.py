@@ -78,7 +78,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
             explain_sparsity(path)
 
 
-@pytest.mark.parametrize("what", [3, "none.tflite", __file__])
+@pytest.mark.parametrize("what", [3, "none.tflite", "9" * 500, __file__])
 def test_something_else_is_refused(what: object) -> None:
     with pytest.raises(ValueError, match=r"a built Keras model or a \.tflite file"):
         explain_sparsity(what)  # type: ignore[arg-type]

@@ -860,6 +860,17 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
         'Invalid value for argument `regularizer`. Expected "auto", None or a Regularizer. '
         "Received: regularizer='l2'",
     ),
+    "shrink": (
+        net,
+        {"compression": 4, "shrink": "yes"},
+        "Invalid value for argument `shrink`. Expected a bool. Received: shrink='yes'",
+    ),
+    "an array": (
+        net,
+        {"compression": 4, "fraction": np.ones(2)},
+        "Invalid value for argument `fraction`. Expected 0.1 without a `bound`. "
+        "Received: fraction=array([1., 1.])",
+    ),
     "layers": (
         net,
         {"compression": 4, "layers": "third"},

@@ -60,6 +60,28 @@ def stopper(**arguments: Any) -> keras.callbacks.Callback:
     )
 
 
+@pytest.mark.parametrize(
+    ("compiled", "history", "message"),
+    [
+        (
+            False,
+            True,
+            "a model with its optimizer. Received: model='by_hand'. Call `model.compile(",
+        ),
+        (True, False, "a model with its history. Received: model='by_hand'. Give `add_history=Tr"),
+    ],
+)
+def test_a_loop_by_hand_that_lacks_what_fit_has_is_told(
+    compiled: bool, history: bool, message: str
+) -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)], name="by_hand")
+    if compiled:
+        model.compile("sgd", "mse")
+    hook = keras.callbacks.CallbackList([GlobalPrune(0.5)], add_history=history, model=model)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        hook.on_train_begin()
+
+
 ORDERS = pytest.mark.parametrize("pruner_first", [True, False], ids=["pruner first", "last"])
 
 

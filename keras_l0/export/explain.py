@@ -108,11 +108,10 @@ def explain_sparsity(model_or_file: keras.Model | str | os.PathLike[str]) -> Spa
     if isinstance(model_or_file, keras.Model):
         return _explain_file(_converted(model_or_file))
     expected = "a built Keras model or a .tflite file"
-    if not isinstance(model_or_file, str | os.PathLike) or not Path(model_or_file).is_file():
+    if not isinstance(model_or_file, str | os.PathLike):
         raise invalid_argument("model_or_file", expected, model_or_file)
-    content = Path(model_or_file).read_bytes()
     try:
-        return _explain_file(content)
+        return _explain_file(Path(model_or_file).read_bytes())
     except Exception as error:  # of many kinds, where bytes are missing or wrong
         raise invalid_argument(
             "model_or_file",

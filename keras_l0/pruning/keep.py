@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_l0.errors import invalid_argument
 from keras_l0.pruning.holding import Hold
 from keras_l0.pruning.measure import measure, penalty
 from keras_l0.pruning.neurons import pinned
@@ -52,6 +53,7 @@ class KeepZeros(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Puts the hook on and has the train step traced with it."""
         model = self.model
+        _check_hooked(model)
         self._targets = find_targets(model, self.layers)
         self._epoch: int | None = None
         self._kept = 0
@@ -139,3 +141,13 @@ class KeepZeros(keras.callbacks.Callback):
         """A message of its own line, where ``fit`` is not silent."""
         if self.params.get("verbose") and keras.config.is_interactive_logging_enabled():
             print(f"{type(self).__name__}: {text}")
+
+
+def _check_hooked(model: keras.Model) -> None:
+    """Raises a ``ValueError`` where a training loop of one's own has left out what ``fit`` has."""
+    for name, advice in (
+        ("optimizer", "Call `model.compile(optimizer)` first"),
+        ("history", "Give `add_history=True` to the CallbackList"),
+    ):
+        if getattr(model, name, None) is None:
+            raise invalid_argument("model", f"a model with its {name}", model.name, advice)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_l0.models import check_built, check_finite, compile_like
+from keras_l0.models import check_built, check_finite, compile_like, same_place
 from keras_l0.structure.dead import Cut, find_cut
 from keras_l0.structure.graph import Graph, values_of
 from keras_l0.structure.rebuild import Rebuilder
@@ -55,8 +55,9 @@ def shrink(model: keras.Model) -> keras.Model:
     """
     check_built(model)
     check_finite(model)
-    cut = last_cut(model)
-    small = rebuilt(cut) if cut.graph.model is model else cut.graph.model
+    with same_place(model):
+        cut = last_cut(model)
+        small = rebuilt(cut) if cut.graph.model is model else cut.graph.model
     if model.compiled:
         _compile(model, small)
     return small

@@ -11,6 +11,7 @@ import keras
 from numpy.typing import NDArray
 from parts import compared, compressed, fitted, net
 
+from keras_l0 import shrink
 from keras_l0.models import copy_of
 
 
@@ -37,7 +38,8 @@ def main() -> None:
     for callback in callbacks:
         model = net(optimizer, normalized=False)
         if callback == "copy":
-            print(json.dumps({"copies": len(copies(copy_of(mirrored()).layers[0].kernel))}))
+            found = [copy_of(mirrored()), shrink(mirrored())]
+            print(json.dumps({"copies": [len(copies(one.layers[0].kernel)) for one in found]}))
         elif callback == "compress":
             pair = compressed(model, copies), compressed(mirrored(), copies)
             print(json.dumps(compared(*pair)))
