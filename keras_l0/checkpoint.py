@@ -42,7 +42,9 @@ def write_tree(path: str | os.PathLike[str], tree: Any) -> None:
             name = f"array{len(parts)}"
             # As bytes, since NumPy's files know no bfloat16.
             parts[name] = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
-            return {_ARRAY: name, "dtype": value.dtype.name, "shape": list(value.shape)}
+            # Of bfloat16 and its like only the name says what they are.
+            kind = value.dtype.name if value.dtype.kind == "V" else value.dtype.str
+            return {_ARRAY: name, "dtype": kind, "shape": list(value.shape)}
         if isinstance(value, Mapping):
             return {name: planted(item) for name, item in value.items()}
         if isinstance(value, list | tuple):

@@ -75,7 +75,8 @@ def compress(options: argparse.Namespace) -> None:
         raise invalid_argument("out", "a folder other than MODEL's", options.out)
     settings = _settings(options)
     out = check_folder(options.out, "out")
-    kept = out / "checkpoint"
+    kept, ended = out / "checkpoint", out / ".checkpoint-ended"
+    shutil.rmtree(ended, ignore_errors=True)  # a kill may have left some of it
     if kept.exists() and not options.resume:
         raise invalid_argument(
             "out",
@@ -108,7 +109,8 @@ def compress(options: argparse.Namespace) -> None:
     report = replace(result.report, export=exported)
     figures = report.to_dict() | {"test_before": before, "test_after": after}
     write_text(out / "report.json", json.dumps(figures, indent=2))
-    shutil.rmtree(kept)
+    kept.rename(ended)  # at once, so that no half of it is ever gone on with
+    shutil.rmtree(ended)
     print(report)
     rows = [[name, f"{before[name]:.4f}", f"{after[name]:.4f}"] for name in after]
     print(table(["test", "given", "compressed"], rows))

@@ -35,7 +35,10 @@ def unpack(data: Any, argument: str) -> dict[str, Any]:
         )
     if not isinstance(data, tuple):
         return {"x": data}
-    return dict(zip(("x", "y", "sample_weight"), data, strict=False))
+    named = dict(zip(("x", "y", "sample_weight"), data, strict=False))
+    return {
+        name: given for name, given in named.items() if name != "sample_weight" or given is not None
+    }
 
 
 def fit_data(data: Any, argument: str) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def check_folder(path: str | os.PathLike[str], argument: str) -> Path:
     Raises:
         ValueError: if it is no path, cannot be made or cannot be written.
     """
-    if not isinstance(path, str | os.PathLike):
+    if not isinstance(path, str | os.PathLike) or path == "":
         raise invalid_argument(argument, "a folder's path", path)
     folder, expected = Path(path), "a folder that can be written"
     try:

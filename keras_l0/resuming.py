@@ -1,9 +1,10 @@
 """A training that is killed, started again, and ends as one that was not."""
 
-import inspect
+import contextlib
 import json
 import os
 import random
+import re
 import sys
 import time
 import warnings
@@ -15,16 +16,19 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_l0.batches import Shuffled
+from keras_l0.batches import Shuffled, arrays_of
 from keras_l0.checkpoint import read_tree, write_tree
 from keras_l0.errors import invalid_argument
 from keras_l0.files import check_folder, write_text
+from keras_l0.identity import digest
 from keras_l0.pruning.holding import own_variables
-from keras_l0.pruning.iterative import IterativePrune
-from keras_l0.pruning.keep import KeepZeros
+from keras_l0.remembering import remembered, remind
 from keras_l0.result import joined
 
 _ARGUMENT = "checkpoint_dir"
+_STAGES = ("training", "tuning")
+# What a kill leaves of a file half written.
+_HALF = re.compile(rf"\.[0-9a-f]{{8}}-(run\.json|({'|'.join(_STAGES)})\.npz)")
 
 
 class Run:
@@ -32,7 +36,8 @@ class Run:
 
     ``run.json`` says what the run is, ``STAGE.npz`` where each of its calls of ``fit`` is: weights,
     optimizer, logs, generators of random numbers, and what callbacks remember. Each is replaced
-    as a whole, so that a kill leaves the state of the last epoch that ended.
+    as a whole, so that a kill leaves the state of the last epoch that ended. All have the digest
+    of the run's beginning, so that no file of another one is taken for its own.
 
     Args:
         folder: where, made if it is missing; ``None`` to keep nothing: plain ``fit``.
@@ -59,20 +64,23 @@ class Run:
         self.seed: int | None = None
         if folder is None:
             return
-        self.folder = check_folder(folder, _ARGUMENT)
+        self.folder = check_folder(folder, _ARGUMENT).absolute()
         # Drawn in any case: the generator is to be where it was when the run began.
         self.seed = random.randrange(2**31)
-        for left in self.folder.glob(".????????-*"):  # what a kill has left of a file half written
-            left.unlink()
         path = self.folder / "run.json"
         ours = json.loads(json.dumps(identity()))
-        if path.exists():
-            kept = _read_run(path)
-            _check_same(kept["identity"], ours, path)
-            self.before, self.seed = kept["before"], kept["seed"]
-        else:
+        if any((self.folder / f"{stage}.npz").exists() for stage in _STAGES):
+            noted = _read_run(path)
+            _check_same(noted["identity"], ours, path)
+            self.before, self.seed = noted["before"], noted["seed"]
+        else:  # not an epoch of a run that may have begun here is left
             noted = {"identity": ours, "before": self.before, "seed": self.seed}
+            noted["digest"] = _digest(noted)
             write_text(path, json.dumps(noted, indent=1))
+        self.digest: str = noted["digest"]
+        for left in self.folder.iterdir():
+            if _HALF.fullmatch(left.name):
+                left.unlink()
 
     def fit(
         self,
@@ -106,8 +114,10 @@ class Run:
             )
         path = self.folder / f"{stage}.npz"
         state = read_tree(path, _ARGUMENT) if path.exists() else None
-        if "y" in data:
-            arrays = tuple(data[name] for name in ("x", "y", "sample_weight") if name in data)
+        if state is not None and state.get("run") != self.digest:
+            raise _not_its_own(path)
+        arrays = arrays_of(data, "train")
+        if arrays is not None:
             size = arguments.pop("batch_size") or 32
             shuffled = Shuffled(arrays, size, self.seed, arguments.pop("steps_per_epoch"))
             data = {"x": shuffled, "shuffle": False}
@@ -117,7 +127,7 @@ class Run:
             begin = end if state["stopped"] else state["epoch"] + 1
             if arguments.get("verbose") and keras.config.is_interactive_logging_enabled():
                 print(f"{path}: goes on after epoch {state['epoch'] + 1}.")
-        saving = Saving(path, callbacks, data["x"], state)
+        saving = Saving(path, self.digest, callbacks, data["x"], state)
         history = model.fit(
             **data, initial_epoch=begin, epochs=end, callbacks=[*callbacks, saving], **arguments
         )
@@ -130,6 +140,7 @@ class Saving(keras.callbacks.Callback):
 
     Args:
         path: the file.
+        run: the digest of the run's beginning.
         others: the callbacks before it, whose plain attributes are part of the state.
         data: what is trained on; ``Shuffled`` is told the epoch.
         state: what an earlier process left, or ``None``.
@@ -138,12 +149,14 @@ class Saving(keras.callbacks.Callback):
     def __init__(
         self,
         path: Path,
+        run: str,
         others: Sequence[keras.callbacks.Callback],
         data: Any,
         state: Mapping[str, Any] | None,
     ) -> None:
         super().__init__()
-        self._path, self._others, self._data, self._state = path, others, data, state
+        self._path, self._run, self._others = path, run, others
+        self._data, self._state = data, state
         self._logs: list[Any] = list(state["logs"]) if state else []
         self._earlier = state["seconds"] if state else 0.0
         self._began = time.perf_counter()
@@ -156,8 +169,8 @@ class Saving(keras.callbacks.Callback):
         if not optimizer.built:
             optimizer.build(self.model.trainable_variables)
         _put(self._state["optimizer"], own_variables(optimizer), self._path)
-        for callback, remembered in zip(self._others, self._state["callbacks"], strict=True):
-            _remind(callback, remembered)
+        for callback, found in zip(self._others, self._state["callbacks"], strict=True):
+            remind(callback, found)
         version, words, gauss = self._state["random"]
         random.setstate((version, tuple(words), gauss))
         np.random.set_state(self._state["numpy"])
@@ -171,25 +184,27 @@ class Saving(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes the state; a full disk is no reason to lose the training."""
-        self._logs.append([epoch, {name: float(value) for name, value in (logs or {}).items()}])
+        self._logs.append([epoch, _figures(logs or {})])
         state = {
+            "run": self._run,
             "epoch": epoch,
             "stopped": bool(self.model.stop_training),
             "seconds": self._earlier + time.perf_counter() - self._began,
             "weights": _values(self.model.variables),
             "optimizer": _values(own_variables(self.model.optimizer)),
             "logs": self._logs,
-            "callbacks": [_remembered(callback) for callback in self._others],
+            "callbacks": [remembered(callback) for callback in self._others],
             "random": random.getstate(),
             "numpy": np.random.get_state(legacy=False),
             "torch": torch.get_rng_state().numpy() if (torch := _torch()) else None,
         }
         try:
             write_tree(self._path, state)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: the folder is gone, say
+            reason = error.strerror if isinstance(error, OSError) else str(error)
             warnings.warn(
-                f"The state after epoch {epoch + 1} is not kept in {self._path}: "
-                f"{error.strerror}. If the run is killed, it goes on from an earlier one.",
+                f"The state after epoch {epoch + 1} is not kept in {self._path}: {reason} "
+                "If the run is killed, it goes on from an earlier one.",
                 stacklevel=2,
             )
 
@@ -206,12 +221,20 @@ def check_restored_once(callbacks: Sequence[keras.callbacks.Callback], **argumen
 
 def _read_run(path: Path) -> dict[str, Any]:
     try:
-        kept = json.loads(path.read_bytes())
-        return {name: kept[name] for name in ("identity", "before", "seed")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        noted: dict[str, Any] = json.loads(path.read_bytes())
+        if noted["digest"] != _digest(noted):
+            raise ValueError("It is not as it was written")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise invalid_argument(
             _ARGUMENT, "a folder with a whole run.json", str(path), str(error)
         ) from error
+    return noted
+
+
+def _digest(noted: Mapping[str, Any]) -> str:
+    """Of all that run.json says beside it."""
+    said = {name: value for name, value in noted.items() if name != "digest"}
+    return digest([json.dumps(said, sort_keys=True).encode()])
 
 
 def _check_same(kept: Mapping[str, Any], ours: Mapping[str, Any], path: Path) -> None:
@@ -231,14 +254,14 @@ def _put(kept: Sequence[Any], variables: Sequence[keras.Variable], path: Path) -
     """Gives variables the values of a state, if they are of its shapes."""
     shapes = [tuple(variable.shape) for variable in variables]
     if [value.shape for value in kept] != shapes:
-        raise invalid_argument(
-            _ARGUMENT,
-            "a folder with the state of this model and its optimizer",
-            str(path),
-            "Remove the folder to begin anew",
-        )
+        raise _not_its_own(path)
     for variable, value in zip(variables, kept, strict=True):
         variable.assign(value)
+
+
+def _not_its_own(path: Path) -> ValueError:
+    expected = "a folder with the state of this run, its model and optimizer"
+    return invalid_argument(_ARGUMENT, expected, str(path), "Remove the folder to begin anew")
 
 
 def _torch() -> Any:
@@ -250,40 +273,13 @@ def _values(variables: Sequence[keras.Variable]) -> list[Any]:
     return [ops.convert_to_numpy(variable) for variable in variables]
 
 
-def _names(callbacks: Sequence[keras.callbacks.Callback]) -> list[str]:
-    return [type(callback).__name__ for callback in callbacks]
-
-
-def _remembered(callback: keras.callbacks.Callback) -> dict[str, Any]:
-    """A callback's numbers and arrays, such as the best value of ``EarlyStopping``.
-
-    What its constructor was given is no state. Those that hold zeros find all they need in the
-    weights, but for ``IterativePrune``.
-    """
-    if isinstance(callback, IterativePrune):
-        return callback.get_state()
-    if isinstance(callback, KeepZeros | keras.callbacks.History):
-        return {}
-    given = inspect.signature(type(callback)).parameters
-    return {
-        name: value
-        for name, value in vars(callback).items()
-        if name not in given and _is_plain(value)
-    }
-
-
-def _remind(callback: keras.callbacks.Callback, remembered: Mapping[str, Any]) -> None:
-    if isinstance(callback, IterativePrune):
-        callback.set_state(remembered)
-    else:
-        for name, value in remembered.items():
-            setattr(callback, name, value)
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | np.generic | np.ndarray)
+def _figures(logs: Mapping[str, Any]) -> dict[str, float]:
+    """The logs that are numbers; callbacks may add what is none."""
+    found = {}
+    for name, value in logs.items():
+        with contextlib.suppress(TypeError, ValueError):
+            found[name] = float(value)
+    return found
 
 
 def _history(logs: Sequence[Any]) -> keras.callbacks.History:

@@ -12,6 +12,7 @@ from keras.regularizers import Regularizer
 
 from keras_l0 import annealing
 from keras_l0.attach import regularize
+from keras_l0.batches import arrays_of
 from keras_l0.data import check_compiled, check_taken, evaluate, fit_data
 from keras_l0.errors import invalid_argument, is_whole, whole_at_least
 from keras_l0.export.tflite import CALIBRATED, check_export, export_tflite
@@ -65,7 +66,7 @@ def compress(
     steps_per_epoch: int | None = None,
     validation_steps: int | None = None,
     class_weight: dict[int, float] | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    callbacks: Sequence[keras.callbacks.Callback] | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
     verbose: str | int = "auto",
     export: str | os.PathLike[str] | None = None,
@@ -209,6 +210,9 @@ def compress(
         raise invalid_argument("scale", 'None for the penalties of scheme="redundancy"', scale)
     if export is not None:
         check_export(export, quantize, "export", optimize_for)
+    callbacks = [] if callbacks is None else keras.tree.flatten(callbacks)
+    if not all(isinstance(one, keras.callbacks.Callback) for one in callbacks):
+        raise invalid_argument("callbacks", "a list of Keras callbacks", callbacks)
     check_restored_once(callbacks, rewind=rewind, checkpoint_dir=checkpoint_dir)
     if rewind is not None:
         check_rewind(rewind, warmup)
@@ -240,6 +244,9 @@ def compress(
         check_taken(model, finetune_train, "finetune_train")
     if isinstance(way, Bound):
         way.check_metrics(model, before, regularizer is not None)
+    if checkpoint_dir is not None:
+        arrays_of(trained_on, "train")
+        arrays_of(tuned_on, "finetune_train")
     rate = annealing.start_rate(model, learning_rate, anneal, finetune)
     data = {"train": train, "validation": validation, "finetune_train": finetune_train}
     same = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Settings = dict[str, Any]
 
+# Arguments of ``compress`` that say where files are written: no file of settings has them.
+_NOT_SETTINGS = ("export", "checkpoint_dir")
+
 
 @dataclass(frozen=True)
 class Found:
@@ -111,10 +114,14 @@ def read_settings(source: str | os.PathLike[str] | Mapping[str, Any]) -> Setting
             raise TypeError(f"It holds a {type(plain).__name__}, not names with values")
         settings = dict(plain)
         parameters = inspect.signature(compress).parameters.values()
-        defaults = {one.name: one.default for one in parameters if one.kind == one.KEYWORD_ONLY}
+        defaults = {
+            one.name: one.default
+            for one in parameters
+            if one.kind == one.KEYWORD_ONLY and one.name not in _NOT_SETTINGS
+        }
         unknown = settings.keys() - defaults
         if unknown:
-            raise KeyError(f"compress has no {', '.join(sorted(unknown))}")
+            raise KeyError(f"compress has no setting {', '.join(sorted(unknown))}")
         for name, value in settings.items():
             kind = type(defaults[name])
             if kind in (bool, int) and type(value) is not kind:

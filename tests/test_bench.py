@@ -1,5 +1,8 @@
 """Files timed against each other."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from keras import layers
 pytest.importorskip("tensorflow", reason="exporting needs TensorFlow")
 pytest.importorskip("ai_edge_litert", reason="exporting needs LiteRT")
 
+from keras_l0.export import runner
 from keras_l0.export.bench import bench
 from keras_l0.export.tflite import export_tflite
 
@@ -30,6 +34,33 @@ def test_a_larger_network_takes_longer_and_a_broken_file_says_why(tmp_path: Path
     assert str(broken) in str(found)
     assert "does not run" in str(found)
     assert found.processor in str(found)
+
+
+BREAKS = """
+import json, os, pathlib, sys
+sys.path.append(sys.argv[2])  # at the end: other modules beside it have names that others have
+import runner
+timed = runner._time
+def breaks(paths, *arguments):
+    if any(path.stem == "b" for path in paths):
+        os._exit(7)
+    return timed(paths, *arguments)
+runner._time = breaks
+print(json.dumps(runner.measure(pathlib.Path(sys.argv[1]), seconds=0.05)["files"]))
+"""
+
+
+def test_a_file_that_breaks_the_process_of_all_takes_no_other_with_it(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    for name in "abc":
+        export_tflite(model, tmp_path / f"{name}.tflite")
+    # A process of its own, since the runner forks.
+    command = [sys.executable, "-c", BREAKS, str(tmp_path), str(Path(runner.__file__).parent)]
+    told = subprocess.run(command, capture_output=True, check=True).stdout
+    files = json.loads(told.splitlines()[-1])
+    assert files["b"]["fault"] == "the interpreter crashed (exit status 7)"
+    assert files["a"]["latency_ms"] > 0
+    assert len(files["a"]["turns"]) == len(files["c"]["turns"]) > 0
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """Every model in every setting: exact sparsity, held zeros, files that are the model."""
 
+import inspect
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import by_hand
 import keras
 import numpy as np
 import pytest
@@ -163,6 +166,15 @@ def test_adafactor_is_nan_where_a_row_and_a_column_have_no_gradient() -> None:
     gradient = [[0.0, 0.0], [0.0, 1.0]]
     assert np.isnan(stepped(keras.optimizers.Adafactor(0.1), gradient)).any()
     assert np.isfinite(stepped(keras.optimizers.Adafactor(0.1, epsilon_1=1e-15), gradient)).all()
+
+
+def test_the_loop_that_is_tried_is_the_one_of_the_docs() -> None:
+    text = (Path(__file__).parents[1] / "docs/promises.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    lines = [line.split("#")[0].rstrip() for line in block.splitlines()]
+    source = inspect.getsource(by_hand.loop).splitlines()
+    places = [source.index(f"    {line}") for line in lines if "..." not in line]
+    assert places == sorted(places)
 
 
 # What makes the checks fail.

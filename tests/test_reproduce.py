@@ -14,6 +14,7 @@ from keras_l0.experiments.records import Cell, Values, read
 from keras_l0.experiments.reproduce import STUDIES, reproduce
 from keras_l0.experiments.study import name_of
 from keras_l0.experiments.tables import TABLE_2
+from keras_l0.experiments.training import NETWORKS
 
 pytest.importorskip("matplotlib")
 
@@ -125,9 +126,11 @@ def test_the_files_beside_a_table_are_those_of_the_row_that_it_names(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["table4", "table7", "figure7", "figure8", "figure9"])
-def test_what_needs_a_gpu_is_quick_on_few_images(
+def test_what_needs_a_gpu_runs_through_on_few_images_and_a_small_network(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for large in ("vgg_16", "resnet_20", "resnet_50"):  # which compile for minutes
+        monkeypatch.setitem(NETWORKS, large, NETWORKS["lenet_5_caffe"])
     rng = np.random.default_rng(0)
     for name, classes in (("cifar10", 10), ("cifar100", 100)):
         images = rng.integers(0, 256, (200, 32, 32, 3), np.uint8)

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import random
+import shutil
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -44,18 +47,23 @@ class Breaks(keras.callbacks.Callback):
                 raise KeyboardInterrupt
 
 
-def network(units: int = 16) -> keras.Model:
+def network(
+    units: int = 16,
+    activation: str = "relu",
+    optimizer: Any = "adam",
+    loss: Any = "sparse_categorical_crossentropy",
+) -> keras.Model:
     keras.utils.set_random_seed(3)
     model = keras.Sequential(
         [
             keras.Input((6,)),
-            keras.layers.Dense(units, "relu"),
+            keras.layers.Dense(units, activation),
             keras.layers.BatchNormalization(),
             keras.layers.Dropout(0.3),
             keras.layers.Dense(3, "softmax"),
         ]
     )
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(optimizer, loss, metrics=["accuracy"])
     return model
 
 
@@ -69,6 +77,20 @@ def run(folder: Path, after: int | None = None, **arguments: Any) -> Any:
     model = arguments.pop("model", None) or network()
     callbacks = [*arguments.pop("callbacks", ()), Breaks(after)]
     return compress(model, **given | arguments, callbacks=callbacks, checkpoint_dir=folder)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that has ended."""
+    folder = tmp_path_factory.mktemp("run")
+    run(folder, **SHORT)
+    return folder
+
+
+@pytest.fixture
+def ended(kept: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(kept, tmp_path / "ended"))
 
 
 RARE = ("random", "bound", "redundancy")
@@ -143,29 +165,76 @@ def test_generators_of_the_user_go_on(tmp_path: Path) -> None:
     [
         ({"warmup": 2}, "warmup"),
         ({"train": examples(5)}, "train"),
-        ({"model": "larger"}, "model"),
+        ({"model": {"units": 17}}, "model"),
         ({"callbacks": [keras.callbacks.TerminateOnNaN()]}, "callbacks"),
+        ({"model": {"activation": "tanh"}}, "network"),
+        ({"model": {"optimizer": keras.optimizers.Adam(beta_1=0.8)}}, "optimizer"),
+        ({"model": {"optimizer": "sgd"}}, "optimizer"),
+        ({"model": {"loss": keras.losses.SparseCategoricalCrossentropy(ignore_class=9)}}, "loss"),
     ],
 )
-def test_another_run_is_refused(change: dict[str, Any], name: str, tmp_path: Path) -> None:
-    run(tmp_path, **SHORT)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+def test_another_run_is_refused(change: dict[str, Any], name: str, ended: Path) -> None:
+    before = {path.name: path.read_bytes() for path in ended.iterdir()}
     changed = dict(change)
     if "model" in changed:
-        changed["model"] = network(17)
+        changed["model"] = network(**changed["model"])
     with pytest.raises(ValueError, match=rf"`checkpoint_dir`.*Its run has {name}="):
-        run(tmp_path, **SHORT | changed)
-    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        run(ended, **SHORT | changed)
+    assert before == {path.name: path.read_bytes() for path in ended.iterdir()}
+
+
+def test_the_same_run_is_known_with_another_rate_or_names(tmp_path: Path) -> None:
+    """Callbacks change the rate of a model that is at hand, and Keras counts names up."""
+    first = run(tmp_path, model=network(optimizer=keras.optimizers.Adam(0.5)), **SHORT)
+    again = run(tmp_path, 0, **SHORT)
+    np.testing.assert_array_equal(again.model.get_weights()[0], first.model.get_weights()[0])
+
+
+def test_no_file_of_another_run_is_taken(ended: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    run(other, train=examples(5), **SHORT)
+    (ended / "training.npz").replace(other / "training.npz")
+    with pytest.raises(ValueError, match=r"`checkpoint_dir`.*the state of this run.*training\.npz"):
+        run(other, train=examples(5), **SHORT)
+    (other / "run.json").unlink()
+    with pytest.raises(ValueError, match=r"`checkpoint_dir`.*a whole run\.json"):
+        run(other, train=examples(5), **SHORT)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '{"identity": [], "before": {}, "seed": 1}', '{"digest": "0"}', "[" * 10**5]
+)
+def test_a_strange_run_file_is_refused(text: str, ended: Path) -> None:
+    (ended / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=r"`checkpoint_dir`.*run\.json"):
+        run(ended, **SHORT)
+
+
+def test_each_digit_of_the_run_file_counts(ended: Path) -> None:
+    path = ended / "run.json"
+    noted = json.loads(path.read_text())
+    path.write_text(json.dumps(noted | {"seed": noted["seed"] + 1}))
+    with pytest.raises(ValueError, match=r"`checkpoint_dir`.*not as it was written"):
+        run(ended, **SHORT)
+
+
+def test_a_run_without_an_epoch_begins_anew(tmp_path: Path) -> None:
+    """Its model is another one, if no seed was set, and so is what it began with."""
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, 0, **SHORT)
+    model = network()
+    model.layers[0].kernel.assign(2 * model.layers[0].kernel)
+    before = model.evaluate(*examples(1), verbose=0, return_dict=True)
+    assert run(tmp_path, model=model, **SHORT).report.before == pytest.approx(before)
 
 
 @pytest.mark.parametrize("name", ["run.json", "training.npz"])
 @pytest.mark.parametrize("keep", [0, 100, -3])
-def test_a_damaged_file_is_refused(name: str, keep: int, tmp_path: Path) -> None:
-    run(tmp_path, **SHORT)
-    path = tmp_path / name
+def test_a_damaged_file_is_refused(name: str, keep: int, ended: Path) -> None:
+    path = ended / name
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match=rf"`checkpoint_dir`.*{name}"):
-        run(tmp_path, **SHORT)
+        run(ended, **SHORT)
 
 
 def test_a_full_disk_does_not_end_the_training(
@@ -190,10 +259,113 @@ def test_a_full_disk_does_not_end_the_training(
     assert run(tmp_path, **SHORT).history.history == result.history.history
 
 
-def test_files_half_written_are_taken_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trouble", ["the folder is gone", "no file can be made", "elsewhere"])
+def test_nothing_about_the_folder_ends_the_training(
+    trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    class Troubles(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 1 and trouble == "elsewhere":
+                os.chdir(tmp_path)
+            elif epoch == 1 and trouble == "the folder is gone":
+                shutil.rmtree(tmp_path / "in" / "run")
+            elif epoch == 1:
+                monkeypatch.setattr(tempfile, "TemporaryFile", none)
+
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = run(Path("run"), callbacks=[Troubles()], **SHORT)
+    assert result.report.summary.compression >= 2.5
+    told = [str(one.message) for one in caught if "is not kept in" in str(one.message)]
+    assert len(told) == (0 if trouble == "elsewhere" else 4)
+    assert (tmp_path / "in/run/training.npz").exists() == (trouble != "the folder is gone")
+
+
+def test_files_half_written_are_taken_away_and_no_others(tmp_path: Path) -> None:
     (tmp_path / ".0123abcd-training.npz").write_bytes(b"half")
+    own = {".xsession-errors", ".my_notes-2026.txt", ".12345678-folder"}
+    for name in own:
+        (tmp_path / name).write_text("mine")
     run(tmp_path, **SHORT)
-    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "training.npz"}
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "training.npz", *own}
+
+
+def test_a_folder_without_a_name_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`checkpoint_dir`. Expected a folder's path"):
+        run("", **SHORT)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["lists", "dicts"])
+def test_models_of_several_inputs_and_outputs_go_on(kind: str, tmp_path: Path) -> None:
+    def two() -> keras.Model:
+        keras.utils.set_random_seed(3)
+        a, b = keras.Input((6,), name="a"), keras.Input((6,), name="b")
+        joined = keras.layers.Concatenate()([a, b])
+        p, q = (keras.layers.Dense(3, name=name)(joined) for name in "pq")
+        named = kind == "dicts"
+        model = keras.Model([a, b], {"p": p, "q": q} if named else [p, q])
+        model.compile("adam", {"p": "mse", "q": "mae"} if named else ["mse", "mae"])
+        return model
+
+    def both(names: str, one: Any, other: Any) -> Any:
+        return dict(zip(names, (one, other), strict=True)) if kind == "dicts" else [one, other]
+
+    x, _ = examples()
+    y = np.ones((40, 3))
+    data = both("ab", x, x[::-1]), both("pq", y, 2 * y), both("pq", np.ones(40), np.arange(40.0))
+    given = SHORT | {"compression": 1.5, "train": data, "validation": data}
+    whole = run(tmp_path / "whole", model=two(), **given)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", 8, model=two(), **given)
+    broken = run(tmp_path / "broken", model=two(), **given)
+    for one, other in zip(whole.model.get_weights(), broken.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_weight_of_none_is_none(tmp_path: Path) -> None:
+    x, y = examples()
+    assert run(tmp_path, train=(x, y, None), **SHORT).report.summary.compression >= 2.5
+
+
+@pytest.mark.parametrize(
+    "x", [np.array(["a"] * 40), np.array([None] * 40), scipy.sparse.csr_matrix(np.ones((40, 6)))]
+)
+def test_arrays_of_other_things_than_numbers_are_refused(x: Any, tmp_path: Path) -> None:
+    model = network()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"`train`. Expected arrays of numbers beside `checkpoint"):
+        run(tmp_path, model=model, train=(x, examples()[1]), **SHORT)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+class Odd(keras.callbacks.Callback):
+    """Remembers what a file of numbers does not hold, and logs it."""
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.kept = [np.array([1.5], ">f8"), np.array([2])]
+        self.texts, self.complex = np.array(["a", "bb"]), np.complex64(1j)
+        self.things = np.array([None])
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs["note"] = "x"
+
+
+def test_callbacks_may_remember_and_log_anything(tmp_path: Path) -> None:
+    given = {"callbacks": [Odd(), keras.callbacks.CSVLogger(tmp_path / "log.csv", append=True)]}
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", 8, **given, **SHORT)
+    state = read_tree(tmp_path / "run/training.npz")
+    odd = next(one for one in state["callbacks"] if "kept" in one)
+    np.testing.assert_array_equal(odd["kept"][0], np.array([1.5], ">f8"), strict=True)
+    assert run(tmp_path / "run", **given, **SHORT).history.epoch == [0, 1, 2, 3, 4]
+    lines = (tmp_path / "log.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch", "0", "1", "2", "3", "4"]
 
 
 def test_two_who_put_weights_back_are_refused(tmp_path: Path) -> None:

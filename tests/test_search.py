@@ -357,7 +357,11 @@ def test_settings_are_read_from_a_file_or_refused(tmp_path: Path) -> None:
     path.write_text('{"overrides": {"out*": {"l0": 1e-4}}, "ramp": 3}')
     settings = read_settings(path)
     assert settings["overrides"]["out*"].get_config() == L2L0(l0=1e-4).get_config()
-    for text in ("no JSON", "[1]", '{"trials": []}', '{"regularizer": {"l3": 1}}'):
+    for text in (
+        *("no JSON", "[1]", '{"trials": []}', '{"regularizer": {"l3": 1}}'),
+        '{"export": "elsewhere.tflite"}',  # files that strangers name
+        '{"checkpoint_dir": "elsewhere"}',
+    ):
         path.write_text(text)
         with pytest.raises(ValueError, match="those of a trial"):
             read_settings(path)

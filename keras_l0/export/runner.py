@@ -77,9 +77,8 @@ def measure(
             about = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
             files[path.stem] = about | _finish(process, limit)
     running = [path for path in paths if not files[path.stem]["fault"]]
-    timed = _finish(_start(_time, running, given, threads, seconds), limit + seconds)
-    for path, turns in zip(running, timed.get("turns", []), strict=False):
-        files[path.stem] |= {"turns": turns, "latency_ms": median(turns)}
+    for path, found in zip(running, _timed(running, given, threads, seconds, limit), strict=True):
+        files[path.stem] |= found
     return {
         "processor": processor(),
         "machine": platform.machine(),
@@ -87,6 +86,25 @@ def measure(
         "litert": importlib.metadata.version("ai-edge-litert"),
         "files": files,
     }
+
+
+def _timed(
+    paths: Sequence[Path], samples: Path | None, threads: int, seconds: float, limit: float
+) -> list[dict[str, Any]]:
+    """For each file its ``turns`` and their median, or a ``fault``."""
+
+    def timed(some: Sequence[Path], seconds: float) -> dict[str, Any]:
+        return _finish(_start(_time, some, samples, threads, seconds), limit + seconds)
+
+    each = [timed(paths, seconds)]
+    if "turns" not in each[0]:  # one has broken the process of all: now each has one of its own
+        each = [timed([path], seconds / len(paths)) for path in paths]
+    least = min((len(turns) for one in each for turns in one.get("turns", [])), default=0)
+    return [
+        {"turns": turns[:least], "latency_ms": median(turns[:least])} if turns else one
+        for one in each
+        for turns in one.get("turns", [[]])
+    ]
 
 
 def deviation(expected: Sequence[Any], received: Sequence[Any]) -> float:
