@@ -6,6 +6,8 @@ QUICK = -m "not slow and not arm"
 # What computes nothing on the backend is run on TensorFlow alone.
 ONCE = bench damage encodings files goals plots records schedules strangers units whole_files
 AGAIN = $(QUICK) $(patsubst %,--ignore=tests/test_%.py,$(ONCE))
+# Of what is slow, these too, which take long and hardly reach a backend.
+SLOW_AGAIN = -m slow $(patsubst %,--ignore=tests/test_%.py,$(ONCE) fuzz reproduce)
 # Many tests compile the same step: each is compiled once in a run, which halves JAX' time.
 JAX = .venv/jax_cache
 ON_JAX = rm -rf $(JAX) && KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(CURDIR)/$(JAX) \
@@ -26,7 +28,7 @@ test-torch: .venv/torch
 
 test-slow: .venv/dev
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow
-	$(ON_JAX) -m slow
+	$(ON_JAX) $(SLOW_AGAIN)
 
 # The emulated system is made from packages the first time.
 test-arm: .venv/dev

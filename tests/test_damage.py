@@ -3,6 +3,9 @@
 import json
 import random
 import resource
+import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,11 +16,13 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_l0 import cli, explain_sparsity, prune
+from keras_l0 import cli, compress, explain_sparsity, prune
+from keras_l0.checkpoint import read_tree
 from keras_l0.cli_inputs import arrays_by_input, load_model
 from keras_l0.experiments import records
 from keras_l0.experiments.datasets import Dataset, load_npz
 from keras_l0.export.device import read_timings
+from keras_l0.resuming import Run
 from keras_l0.search_result import read_settings
 
 Files = list[tuple[str, bytes]]
@@ -104,6 +109,23 @@ def tflite_file(folder: Path) -> Path:
     return folder / "m.tflite"
 
 
+def compressed(place: Path) -> keras.Model:
+    """What comes of a run, which goes on from what stands there."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,), name="x"), layers.Dense(3, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", run_eagerly=True)
+    data = (np.eye(6, 4, dtype="float32"), np.arange(6) % 3)
+    short = {"sparsity": 0.5, "warmup": 1, "ramp": 1, "finetune": 0, "verbose": 0}
+    return compress(model, data, data, checkpoint_dir=place, **short).model
+
+
+@pytest.fixture(scope="module")
+def checkpoint(folder: Path) -> Path:
+    """What a run keeps."""
+    compressed(folder / "run")
+    return folder / "run"
+
+
 @pytest.fixture(autouse=True)
 def limited_memory() -> Iterator[None]:
     """What asks for all memory, since a size in the file says so, fails instead of the machine."""
@@ -184,20 +206,32 @@ def test_a_flip_in_any_part_of_a_model_is_found(part: str, folder: Path, tmp_pat
         load_model(path)
 
 
-@pytest.mark.parametrize("command", ["compress", "export"])
-def test_no_command_takes_a_damaged_model(
-    command: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def assert_refused(
+    content: bytes, path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, out = tmp_path / "damaged.keras", tmp_path / "out"
-    rest = {
-        "compress": ["--data", str(folder / "data.npz"), "--sparsity", "0.5", "--out", str(out)],
-        "export": [str(tmp_path / "m.tflite")],
-    }[command]
-    content = (folder / "m.keras").read_bytes()
+    """The program refuses what is left of a file, and writes none."""
     for how, damaged in [*cuts(content)[:FEW], *flips(content, FEW, 200)]:
         path.write_bytes(damaged)
-        assert refused([command, str(path), *rest], path.name, capsys), how
-    assert [one for one in tmp_path.rglob("*") if one.is_file()] == [path]
+        files = {one for one in path.parent.rglob("*") if one.is_file()}
+        assert refused(arguments, path.name, capsys), how
+        assert {one for one in path.parent.rglob("*") if one.is_file()} == files
+        assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("name", ["m.keras", "data.npz"])
+@pytest.mark.parametrize("command", ["compress", "export"])
+def test_no_command_takes_a_damaged_file(
+    command: str, name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / f"damaged{Path(name).suffix}"
+    given = {one: str(folder / one) for one in ("m.keras", "data.npz")} | {name: str(path)}
+    model, data = given["m.keras"], given["data.npz"]
+    arguments = {
+        "compress": [model, "--data", data, "--sparsity", "0.5", "--out", str(tmp_path / "out")],
+        "export": [model, str(tmp_path / "m.tflite"), "--check", data],
+    }
+    content = (folder / name).read_bytes()
+    assert_refused(content, path, [command, *arguments[command]], capsys)
 
 
 def same_data(one: Dataset, other: Dataset) -> bool:
@@ -270,23 +304,6 @@ def test_damaged_arrays_by_name_are_refused_or_read_as_they_were(
     assert errors >= 190
 
 
-@pytest.mark.parametrize("command", ["compress", "export"])
-def test_no_command_takes_damaged_data(
-    command: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path, out = tmp_path / "damaged.npz", tmp_path / "out"
-    start = {
-        "compress": ["compress", str(folder / "m.keras"), "--sparsity", "0.5", "--out", str(out)],
-        "export": ["export", str(folder / "m.keras"), str(tmp_path / "m.tflite")],
-    }[command]
-    option = {"compress": "--data", "export": "--check"}[command]
-    content = (folder / "data.npz").read_bytes()
-    for how, damaged in [*cuts(content)[:FEW], *flips(content, FEW, 200)]:
-        path.write_bytes(damaged)
-        assert refused([*start, option, str(path)], path.name, capsys), how
-    assert [one for one in tmp_path.rglob("*") if one.is_file()] == [path]
-
-
 READERS: dict[str, Callable[[Path], Any]] = {
     "settings.json": read_settings,
     "figure1.json": lambda path: records.read(path, "figure1"),
@@ -337,11 +354,46 @@ def test_no_command_takes_damaged_json(
         "figure1.json": ["reproduce", "figure1", "--out", str(tmp_path)],
     }
     for name, arguments in commands.items():
-        content, path = (folder / name).read_bytes(), tmp_path / name
-        for how, damaged in [*cuts(content)[:FEW], *flips(content, FEW, 200)]:
-            path.write_bytes(damaged)
-            assert refused(arguments, name, capsys), how
-            assert path.read_bytes() == damaged
+        assert_refused((folder / name).read_bytes(), tmp_path / name, arguments, capsys)
+
+
+@pytest.mark.parametrize("name", ["run.json", "training.npz"])
+def test_a_damaged_run_is_refused_or_gone_on_with_as_it_was(
+    name: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    content, right = (checkpoint / name).read_bytes(), compressed(checkpoint).get_weights()
+    place = tmp_path / "run"
+    shutil.copytree(checkpoint, place)
+    errors = assert_read_right(
+        some(content),
+        place / name,
+        lambda path: compressed(path.parent).get_weights(),
+        lambda found: all(map(np.array_equal, found, right)),
+    )
+    assert errors >= 2 * FEW
+
+
+@pytest.mark.parametrize("name", ["run.json", "training.npz"])
+def test_a_run_damaged_anywhere_is_refused_or_read_as_it_was(
+    name: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    content = (checkpoint / name).read_bytes()
+    shutil.copytree(checkpoint, tmp_path / "run")
+    identity = json.loads((checkpoint / "run.json").read_bytes())["identity"]
+
+    def begun(path: Path) -> Any:
+        run = Run(path.parent, lambda: identity, {})
+        return run.before, run.seed
+
+    readers: dict[str, Callable[[Path], Any]] = {
+        "run.json": begun,
+        "training.npz": lambda path: read_tree(path, "checkpoint_dir"),
+    }
+    read = readers[name]
+    whole = repr(read(checkpoint / name))
+    damaged = [*damage(content), *flips(content, 200, 1)]
+    path = tmp_path / "run" / name
+    assert assert_read_right(damaged, path, read, lambda found: repr(found) == whole) >= 250
 
 
 def test_a_damaged_tflite_file_is_refused_or_told_as_it_is(
@@ -383,6 +435,21 @@ def test_a_shape_that_its_weights_do_not_fit_is_refused(tflite_file: Path, tmp_p
     assert refusals == 3
 
 
+# What LiteRT itself says of files: prints those that it loads and invokes, each in a fork.
+INVOKE = """
+import os, sys
+from ai_edge_litert.interpreter import Interpreter
+for path in sys.argv[1:]:
+    if not (child := os.fork()):
+        interpreter = Interpreter(model_path=path)
+        interpreter.allocate_tensors()
+        interpreter.invoke()
+        os._exit(0)
+    if not os.waitpid(child, 0)[1]:
+        print(path, flush=True)
+"""
+
+
 def assert_benched(
     damaged: Files, whole: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> int:
@@ -397,10 +464,15 @@ def assert_benched(
             paths.append(path)
         else:
             assert refused(["bench", str(path)], path.name, capsys), how
-    first, *others = bench(paths, seconds=0.1).timings
-    assert not first.fault
-    assert all(one.fault or one.latency_ms > 0 for one in others)
-    return sum(bool(one.fault) for one in others)
+    timings = bench(paths, seconds=0.1).timings
+    running = [one.path for one in timings if not one.fault]
+    assert running[0] == str(whole)
+    assert all(one.latency_ms > 0 for one in timings if not one.fault)
+    done = subprocess.run(
+        [sys.executable, "-c", INVOKE, *running], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == running
+    return len(timings) - len(running)
 
 
 def test_a_damaged_tflite_file_takes_no_other_with_it(

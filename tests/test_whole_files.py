@@ -18,12 +18,14 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_l0 import cli
+from keras_l0 import IterativePrune, cli
+from keras_l0.checkpoint import write_tree
 from keras_l0.experiments import records
 from keras_l0.export import device, runner
 from keras_l0.export.candidates import Candidate
 from keras_l0.export.check import Samples
 from keras_l0.files import InMemory, replacing, write_bytes, write_text
+from keras_l0.pruning.targets import find_targets
 from keras_l0.report.plots import plot_tradeoff, save_figure
 from keras_l0.studies import finished, open_study
 
@@ -58,15 +60,25 @@ def write_model(path: Path) -> None:
 
 
 def write_weights(path: Path) -> None:
-    memory = InMemory()
-    network().save_weights(memory)
-    write_bytes(path, memory.getvalue())
+    """What ``IterativePrune`` writes after an epoch that holds its bound."""
+    prune = IterativePrune("accuracy", 0.5, mode="max", path=path)
+    prune.set_model(network())
+    prune._targets = find_targets(prune.model)
+    prune._keep(0.75)
+
+
+def write_state(path: Path) -> None:
+    weights = network().get_weights()
+    write_tree(path, {"epoch": 3, "weights": weights, "logs": [[0, {"loss": 0.5}]]})
 
 
 def write_candidates(path: Path) -> None:
+    keep(path.parent, [Candidate("float32-dense", "float32", b"TFL3" * 500)])
+
+
+def keep(folder: Path, candidates: list[Candidate]) -> None:
     x, y = [np.ones((1, 40), np.float32)], [np.ones((1, 3), np.float32)]
-    content = Candidate("float32-dense", "float32", b"TFL3" * 500)
-    device.keep(path.parent, [content], Samples(("x",), ("y",), [x, x], [y, y]))
+    device.keep(folder, candidates, Samples(("x",), ("y",), [x, x], [y, y]))
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {
@@ -75,10 +87,11 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "a.json": lambda path: records.write(path, "a", {"cells": ["newer"] * 50}),
     "a.keras": write_model,
     "a.weights.h5": write_weights,
+    "training.npz": write_state,
     "a.png": lambda path: save_figure(plot_tradeoff([(1, 0.9), (4, 0.8)], metric="error"), path),
     "a.svg": lambda path: save_figure(plot_tradeoff([(1, 0.9), (4, 0.8)], metric="error"), path),
     "float32-dense.tflite": write_candidates,
-    "samples.npz": write_candidates,
+    "samples.npz": lambda path: keep(path.parent, []),
     "measure.py": write_candidates,
 }
 
@@ -201,6 +214,7 @@ def fill(disk: Path, left: int = 0) -> None:
         ("a.keras", 0),
         ("a.keras", 8192),
         ("a.weights.h5", 8192),
+        ("training.npz", 4096),
         ("a.png", 4096),
     ],
 )
@@ -238,56 +252,53 @@ def given(tmp_path: Path) -> list[str]:
     return [str(tmp_path / "given.keras"), "--data", str(tmp_path / "data.npz")]
 
 
-def test_an_export_out_of_space_leaves_the_older_file(
-    given: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def full_after(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[Any, str, list[str]], str]:
+    """What a call says that finds no room for a file of 1,000 bytes after a module's function."""
     pytest.importorskip("tensorflow", reason="exporting needs TensorFlow")
+
+    def told(module: Any, name: str, arguments: list[str]) -> str:
+        function = getattr(module, name)
+        with contextlib.ExitStack() as until_the_end:
+
+            def full(*given: Any, **options: Any) -> Any:
+                found = function(*given, **options)
+                until_the_end.enter_context(largest_file(1000))
+                return found
+
+            monkeypatch.setattr(module, name, full)
+            return fails(arguments, capsys)
+
+    return told
+
+
+def test_an_export_out_of_space_leaves_the_older_file(
+    given: list[str], tmp_path: Path, full_after: Callable[[Any, str, list[str]], str]
+) -> None:
     from keras_l0.export import tflite
 
-    path, choose = tmp_path / "out" / "m.tflite", tflite.choose
+    path = tmp_path / "out" / "m.tflite"
     path.parent.mkdir()
     path.write_bytes(OLDER)
-    with contextlib.ExitStack() as until_the_end:
-
-        def full(*arguments: Any) -> Any:
-            """The disk is full when all but the file is done."""
-            chosen = choose(*arguments)
-            until_the_end.enter_context(largest_file(len(chosen.candidate.content) // 2))
-            return chosen
-
-        monkeypatch.setattr(tflite, "choose", full)
-        told = fails(["export", given[0], str(path)], capsys)
+    told = full_after(tflite, "choose", ["export", given[0], str(path)])
     assert told == f"keras-l0: [Errno {errno.EFBIG}] Not written: File too large: '{path}'\n"
     assert path.read_bytes() == OLDER
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_compress_out_of_space_leaves_the_older_files(
-    given: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    given: list[str], tmp_path: Path, full_after: Callable[[Any, str, list[str]], str]
 ) -> None:
-    pytest.importorskip("tensorflow", reason="exporting needs TensorFlow")
-    out, run = tmp_path / "out", cli.run_compress
+    out = tmp_path / "out"
     out.mkdir()
     names = ["model.keras", "model.tflite", "report.json"]
     for name in names:
         (out / name).write_bytes(OLDER)
     short = ["--warmup", "0", "--ramp", "2", "--finetune", "0"]
-    with contextlib.ExitStack() as until_the_end:
-
-        def full(*arguments: Any, **options: Any) -> Any:
-            result = run(*arguments, **options)
-            until_the_end.enter_context(largest_file(1000))
-            return result
-
-        monkeypatch.setattr(cli, "run_compress", full)
-        arguments = ["compress", *given, "--sparsity", "0.5", "--out", str(out), *short]
-        told = fails(arguments, capsys)
+    arguments = ["compress", *given, "--sparsity", "0.5", "--out", str(out), *short]
+    told = full_after(cli, "run_compress", arguments)
     assert f"Not written: File too large: '{out / 'model.keras'}'" in told
     assert [(out / name).read_bytes() for name in names] == [OLDER] * 3
     assert not list(out.glob(".*"))
@@ -379,7 +390,10 @@ def test_a_lock_that_a_killed_search_left_is_waited_for_once(
 
 # When a process is killed: at that share of the file, or about its end.
 MOMENTS: tuple[float | str, ...] = (0.0, 0.001, 0.5, 0.999, "fsync", "replace", "replaced")
-KILLED_WRITERS = ["a.txt", "a.bin", "a.json", "a.keras", "a.png"]
+KILLED_WRITERS = [
+    *("a.txt", "a.bin", "a.json", "a.keras", "a.png", "a.weights.h5", "training.npz"),
+    *("float32-dense.tflite", "samples.npz"),
+]
 # Bytes that a search's file may have: more than it has for the one, which only grows.
 ROOMS = {"{}/s.log": (0, 1, 60, 200, 330), "sqlite:///{}/s.db": (-(10**9), -40_000)}
 
@@ -434,7 +448,7 @@ def what_is_left(folder: Path, name: str, moment: float | str) -> str:
     path = folder / f"{moment} {name}" / name
     path.parent.mkdir()
     WRITERS[name](path)
-    size = path.stat().st_size
+    size, others = path.stat().st_size, {*path.parent.iterdir()}
     path.write_bytes(OLDER)
     when = moment if isinstance(moment, str) else round(moment * size)
     by = killed_at(when, lambda: WRITERS[name](path))
@@ -445,7 +459,7 @@ def what_is_left(folder: Path, name: str, moment: float | str) -> str:
             return "the new file is not whole"
     elif path.read_bytes() != OLDER:
         return "the older file is gone"
-    beside = [one.name for one in path.parent.iterdir() if one != path]
+    beside = [one.name for one in path.parent.iterdir() if one not in others]
     if len(beside) > 1 or not all(one.startswith(".") and one.endswith(name) for one in beside):
         return f"beside it stand {beside}"
     WRITERS[name](path)
