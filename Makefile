@@ -3,8 +3,10 @@ TORCH ?= torch
 PYTEST ?= .venv/bin/python -m pytest -n 2
 # What takes no minutes and needs no other processor.
 QUICK = -m "not slow and not arm"
-# What computes nothing on the backend is run on TensorFlow alone.
-ONCE = bench damage encodings files goals plots records schedules strangers units whole_files
+# On TensorFlow alone: what computes nothing on the backend, or trains for minutes by what other
+# files try on each.
+ONCE = bench damage encodings files goals norms notebooks plots records schedules search \
+	strangers structural units whole_files
 AGAIN = $(QUICK) $(patsubst %,--ignore=tests/test_%.py,$(ONCE))
 # Of what is slow, these too, which take long and hardly reach a backend.
 SLOW_AGAIN = -m slow $(patsubst %,--ignore=tests/test_%.py,$(ONCE) fuzz reproduce)

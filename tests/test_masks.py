@@ -268,28 +268,46 @@ def test_the_fewest_are_found_as_by_trying_one_after_the_other(
     sizes = [len(gain) - 1 for gain in gains]
     asked = wanted * sum(int(gain[-1]) for gain in gains)
 
-    def shares(total: int) -> list[float]:
+    def shares(total: float) -> list[float]:
         return uniform_shares(sizes, total)
 
     for total in range(sum(sizes) + 1):
-        counts = apportion(shares(total), total)
+        counts = apportion(shares, total, sum(sizes))
         if sum(gain[count] for gain, count in zip(gains, counts, strict=True)) >= asked:
             break
     assert fewest(gains, asked, shares) == counts
 
 
-@given(data=st.data())
-def test_apportioned_counts_are_the_shares_rounded_and_sum_to_the_total(
-    data: st.DataObject,
+@pytest.mark.parametrize("distribution", ["uniform", "erk"])
+@given(shapes=st.lists(hnp.array_shapes(max_dims=3, max_side=4), min_size=1, max_size=6))
+@settings(max_examples=20, deadline=None)
+def test_apportioned_counts_sum_to_the_total_are_near_the_shares_and_never_fall(
+    distribution: str, shapes: list[tuple[int, ...]]
 ) -> None:
-    layers = data.draw(sizes_of_layers)
-    shares = uniform_shares(layers, data.draw(sparsities) * sum(layers))
-    total = round(math.fsum(shares))
-    counts = apportion(shares, total)
-    assert sum(counts) == total
-    for count, share, size in zip(counts, shares, layers, strict=True):
-        assert math.floor(share) <= count <= math.ceil(share) <= size
+    sizes = [math.prod(shape) for shape in shapes]
+
+    def shares(total: float) -> list[float]:
+        uniform = distribution == "uniform"
+        return uniform_shares(sizes, total) if uniform else erk_shares(shapes, total)
+
+    before = [0] * len(sizes)
+    for total in range(sum(sizes) + 1):
+        counts = apportion(shares, total, sum(sizes))
+        assert sum(counts) == total
+        for count, share, size, less in zip(counts, shares(total), sizes, before, strict=True):
+            assert less <= count <= size
+            # Half of itself, and what all the halves move the sparsity that they share.
+            assert abs(count - share) <= 0.5 + len(sizes) / 2
+        before = counts
+    assert before == sizes
 
 
-def test_of_equal_remainders_the_earlier_is_rounded_up() -> None:
-    assert apportion([0.5, 1.5, 0.5, 0.5], 2) == [1, 1, 0, 0]
+def test_no_count_falls_where_the_largest_remainder_lets_one_fall() -> None:
+    """Of 11 zeros the middle layer's share has the largest remainder, of 16 the smallest."""
+    found = [apportion(lambda n: uniform_shares([12, 1, 12], n), n, 25)[1] for n in range(26)]
+    assert found == [0] * 13 + [1] * 13
+
+
+def test_of_those_that_grow_at_once_the_earlier_come_first() -> None:
+    found = [apportion(lambda n: uniform_shares([1, 3, 1, 1], n), n, 6) for n in range(7)]
+    assert found[1:5] == [[0, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]

@@ -356,12 +356,16 @@ def test_layerwise_reaches_a_compression_by_the_fewest_blocks_of_its_distributio
     layerwise(model, Goal(compression=compression), distribution=distribution, unit=Block(*block))
     assert parameters / left_by(model) >= compression * (1 - 1e-12)
     counts = grid(arrays, block)
-    for total in range(sum(counts) + 1):
-        shares = uniform_shares(counts, total)
+
+    def shares(total: float) -> list[float]:
         if distribution == "erk":
-            shares = erk_shares([array.shape for array in arrays], total, counts)
+            return erk_shares([array.shape for array in arrays], total, counts)
+        return uniform_shares(counts, total)
+
+    for total in range(sum(counts) + 1):
         expected = []
-        for array, count in zip(arrays, apportion(shares, total), strict=True):
+        apportioned = apportion(shares, total, sum(counts))
+        for array, count in zip(arrays, apportioned, strict=True):
             expected.append(np.where(block_oracle([array], block, count)[0], 0, array))
         left = parameters - sum(int(np.sum(array == 0)) for array in expected)
         if parameters / left >= compression * (1 - 1e-12):

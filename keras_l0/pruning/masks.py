@@ -207,23 +207,38 @@ def erk_shares(
     return [0.0 if i in dense else size - factor * raws[i] for i, size in enumerate(sizes)]
 
 
-def apportion(shares: Sequence[float], total: int) -> list[int]:
-    """Whole numbers near ``shares`` whose sum is ``total``, by the largest remainder.
+def apportion(shares: Callable[[float], Sequence[float]], total: int, most: int) -> list[int]:
+    """Whole numbers near the shares of a total, whose sum is that total.
+
+    They are ``round(shares(t))``, halves up, at the t at which these sum to ``total``. So none
+    falls when the total grows, as with the largest remainder it may (the Alabama paradox):
+    what is pruned on a ramp stays pruned. Of those that grow at one t the first come first.
+
+    Args:
+        shares: the shares of a total, none falling when it grows.
+        total: from 0 to ``most``.
+        most: the sum of all there are, which are ``shares(most)``.
 
     Example:
 
-    >>> apportion([1.5, 1.5], 3)
+    >>> apportion(lambda total: [total / 2, total / 2], 3, 8)
     [2, 1]
     """
-    counts = [math.floor(share) for share in shares]
-    order = sorted(range(len(shares)), key=lambda i: (counts[i] - shares[i], i))
-    for i in order[: total - sum(counts)]:
-        counts[i] += 1
+
+    def rounded(t: float) -> list[int]:
+        return [math.floor(share + 0.5) for share in shares(t)]
+
+    low, high = 0.0, float(most if total else 0)
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if sum(rounded(middle)) < total else (low, middle)
+    counts, above = rounded(low), rounded(high)
+    for i, bound in enumerate(above):
+        counts[i] += max(0, min(bound - counts[i], total - sum(counts)))
     return counts
 
 
 def fewest(
-    gains: Sequence[NDArray[np.floating]], wanted: float, shares: Callable[[int], Sequence[float]]
+    gains: Sequence[NDArray[np.floating]], wanted: float, shares: Callable[[float], Sequence[float]]
 ) -> list[int]:
     """The least total whose parts, apportioned by ``shares``, gain what is wanted.
 
@@ -240,13 +255,10 @@ def fewest(
     >>> fewest([np.array([0, 4, 8]), np.array([0, 4, 5])], 5, lambda n: [n / 2, n / 2])
     [1, 1]
     """
+    most = sum(len(gain) - 1 for gain in gains)
 
-    def reached(counts: Sequence[int]) -> bool:
+    def reached(total: int) -> bool:
+        counts = apportion(shares, total, most)
         return sum(gain[count] for gain, count in zip(gains, counts, strict=True)) >= wanted
 
-    # No total below the first whose shares suffice when all are rounded up can do.
-    totals = range(sum(len(gain) - 1 for gain in gains))
-    total = bisect_left(totals, True, key=lambda n: reached([math.ceil(x) for x in shares(n)]))
-    while not reached(counts := apportion(shares(total), total)):
-        total += 1
-    return counts
+    return apportion(shares, bisect_left(range(most), True, key=reached), most)

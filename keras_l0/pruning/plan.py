@@ -104,7 +104,7 @@ def layerwise_plan(
     if _by_reaching(goal, unit):
         counts = _fewest([[weight] for weight in live], unit, wanted, shares)
     elif distribution == "erk" or sparsity is None:
-        counts = masks.apportion(shares(wanted), round(wanted))
+        counts = masks.apportion(shares, round(wanted), sum(sizes))
     elif targets.frozen:
         counts = shares(wanted)  # the literature's rule: each layer rounds by itself
     else:
@@ -255,7 +255,7 @@ def _fewest(
     groups: Sequence[Sequence[Weight]],
     unit: Unit,
     zeros: float,
-    shares: Callable[[int], Sequence[float]],
+    shares: Callable[[float], Sequence[float]],
 ) -> list[int]:
     """How many units of each group go, its smallest, until there are so many zeros in all."""
     there, gains = 0, []
