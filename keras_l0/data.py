@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_l0.errors import invalid_argument
+from keras_l0.errors import invalid_argument, whole_at_least
 
 
 def unpack(data: Any, argument: str) -> dict[str, Any]:
@@ -56,7 +56,14 @@ def evaluate(
     steps: int | None = None,
     batch_size: int | None = None,
 ) -> dict[str, float]:
-    """The loss and metrics of a compiled model, without a progress bar."""
+    """The loss and metrics of a compiled model, without a progress bar.
+
+    Raises:
+        ValueError: if there are no data, or a count is none.
+    """
+    for name, count in (("steps", steps), ("batch_size", batch_size)):
+        if count is not None:
+            whole_at_least(name, count, 1)
     arguments = unpack(data, argument)
     found = model.evaluate(
         **arguments, steps=steps, batch_size=batch_size, verbose=0, return_dict=True

@@ -180,7 +180,11 @@ def compress(
     for name, value in (("warmup", warmup), ("ramp", ramp), ("finetune", finetune)):
         if not is_whole(value) or value < 0:
             raise invalid_argument(name, "a number of epochs, an integer >= 0", value)
-    for name, count in (("batch_size", batch_size), ("steps_per_epoch", steps_per_epoch)):
+    for name, count in (
+        ("batch_size", batch_size),
+        ("steps_per_epoch", steps_per_epoch),
+        ("validation_steps", validation_steps),
+    ):
         if count is not None:
             whole_at_least(name, count, 1)
     if not isinstance(shrink, bool):

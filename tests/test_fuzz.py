@@ -36,7 +36,6 @@ SELDOM = {"sweep": 0.3, "compress": 0.4, "summarize": 0.2, "shrink": 0.3, "expla
 # What goes to Keras as it is, which refuses it in words and errors of its own.
 KERAS_OWN = {
     *("train", "validation", "finetune_train", "class_weight", "verbose"),
-    *("steps", "validation_steps"),
 }
 
 
