@@ -9,7 +9,7 @@ ONCE = bench damage encodings files goals norms notebooks plots records schedule
 	strangers structural units whole_files
 AGAIN = $(QUICK) $(patsubst %,--ignore=tests/test_%.py,$(ONCE))
 # Of what is slow, these too, which take long and hardly reach a backend.
-SLOW_AGAIN = -m slow $(patsubst %,--ignore=tests/test_%.py,$(ONCE) fuzz reproduce)
+SLOW_AGAIN = -m slow $(patsubst %,--ignore=tests/test_%.py,$(ONCE) fuzz graph reproduce shrink)
 # Many tests compile the same step: each is compiled once in a run, which halves JAX' time.
 JAX = .venv/jax_cache
 ON_JAX = rm -rf $(JAX) && KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(CURDIR)/$(JAX) \
