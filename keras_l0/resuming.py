@@ -201,7 +201,7 @@ class Saving(keras.callbacks.Callback):
         try:
             write_tree(self._path, state)
         except (OSError, ValueError) as error:  # ValueError: the folder is gone, say
-            reason = error.strerror if isinstance(error, OSError) else str(error)
+            reason = f"{error.strerror}." if isinstance(error, OSError) else str(error)
             warnings.warn(
                 f"The state after epoch {epoch + 1} is not kept in {self._path}: {reason} "
                 "If the run is killed, it goes on from an earlier one.",

@@ -174,14 +174,13 @@ def compress(
     Source: the paper, sections 3.3 and 4; the gradual ramp is ours, after Zhu & Gupta (2017).
     Rewinding: Frankle & Carbin, "The Lottery Ticket Hypothesis" (2019).
     """
-    settings = {name: plain(value) for name, value in locals().items() if name not in _NOT_SETTINGS}
+    settings = {name: plain(value) for name, value in locals().items() if name not in NOT_SETTINGS}
     settings["finetune_train"] = finetune_train is not None
     check_compiled(model)
     for name, value in (("warmup", warmup), ("ramp", ramp), ("finetune", finetune)):
         if not is_whole(value) or value < 0:
             raise invalid_argument(name, "a number of epochs, an integer >= 0", value)
-    for name, count in (
-        ("batch_size", batch_size),
+    for name, count in (  # `evaluate` looks at the batch size
         ("steps_per_epoch", steps_per_epoch),
         ("validation_steps", validation_steps),
     ):
@@ -248,7 +247,7 @@ def compress(
         check_taken(model, finetune_train, "finetune_train")
     if isinstance(way, Bound):
         way.check_metrics(model, before, regularizer is not None)
-    if checkpoint_dir is not None:
+    if checkpoint_dir is not None:  # refused now, and not when the model is changed
         arrays_of(trained_on, "train")
         arrays_of(tuned_on, "finetune_train")
     rate = annealing.start_rate(model, learning_rate, anneal, finetune)
@@ -338,7 +337,8 @@ def compress(
     return Result(model, history, report)
 
 
-_NOT_SETTINGS = (
+# Arguments that are data, or say where files are written.
+NOT_SETTINGS = (
     "model",
     "train",
     "validation",

@@ -12,16 +12,13 @@ from keras_l0.errors import invalid_argument
 from keras_l0.pruning.bounds import holds
 from keras_l0.regularizers import L2L0
 from keras_l0.report.plots import plot_tradeoff
-from keras_l0.scheme import compress
+from keras_l0.scheme import NOT_SETTINGS, compress
 from keras_l0.text import table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Settings = dict[str, Any]
-
-# Arguments of ``compress`` that say where files are written: no file of settings has them.
-_NOT_SETTINGS = ("export", "checkpoint_dir")
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ def read_settings(source: str | os.PathLike[str] | Mapping[str, Any]) -> Setting
         defaults = {
             one.name: one.default
             for one in parameters
-            if one.kind == one.KEYWORD_ONLY and one.name not in _NOT_SETTINGS
+            if one.kind == one.KEYWORD_ONLY and one.name not in NOT_SETTINGS
         }
         unknown = settings.keys() - defaults
         if unknown:
