@@ -6,9 +6,10 @@ from typing import Any
 
 import keras
 import pytest
+from strategies import invalid
 
 from keras_l0.experiments import records
-from keras_l0.experiments.records import Cell, read, run_cells
+from keras_l0.experiments.records import Cell, read, read_points, run_cells
 
 CELLS = [Cell("a", 0, {"rate": 0.1}), Cell("a", 1, {"rate": 0.1}), Cell("b", 0)]
 
@@ -110,3 +111,21 @@ def test_a_file_that_is_another_is_refused_and_left_as_it_is(text: str, tmp_path
 def test_no_file_has_no_cells(tmp_path: Path) -> None:
     assert read(tmp_path / "x.json", "x") == []
     assert records.FORMAT == 1
+
+
+@pytest.mark.parametrize("none", [[], {}])
+def test_points_are_read_as_they_were_kept_and_none_without_a_file(
+    tmp_path: Path, none: Any
+) -> None:
+    path = tmp_path / "points.json"
+    assert read_points(path, none) == none
+    whole = [1.5] if isinstance(none, list) else {"NP": [1.5]}
+    path.write_text(json.dumps(whole))
+    assert read_points(path, none) == whole
+    for damaged in ("", "[1.5", "\\0", "null", "1", "[" * 100_000):
+        path.write_text(damaged)
+        told = "a folder whose points.json is whole", repr(str(tmp_path))
+        advice = "Remove that file: its points are made again"
+        with pytest.raises(ValueError, match=invalid("out", *told, advice)):
+            read_points(path, none)
+        assert path.read_text() == damaged

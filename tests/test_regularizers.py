@@ -368,6 +368,7 @@ def test_a_weight_shrinks_in_a_step_just_if_alpha_is_below_the_bound(
     case=st.sampled_from(NORMS),
     share=st.floats(0.01, 5.0).filter(lambda share: abs(share - 1) > 1e-9),
 )
+@settings(deadline=None)
 def test_the_scaling_factor_is_below_1_just_if_alpha_is_below_the_bound(
     w: float, rate: float, case: tuple[str, float | None], share: float
 ) -> None:

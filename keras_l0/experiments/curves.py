@@ -13,7 +13,7 @@ from keras_l0 import annealing
 from keras_l0.data import evaluate
 from keras_l0.experiments import datasets
 from keras_l0.experiments.augmentation import Augmented
-from keras_l0.experiments.records import Cell, Values
+from keras_l0.experiments.records import Cell, Values, read_points
 from keras_l0.experiments.study import Cells, error_of, in_words, markdown_table, name_of
 from keras_l0.experiments.training import Recipe, build, left_of
 from keras_l0.files import InMemory, write_bytes, write_text
@@ -120,7 +120,7 @@ def _points(
     Each point is in the file ``kept`` as soon as it is there, and not made again.
     """
     before = model.get_weights()
-    found = json.loads(kept.read_text()) if kept.exists() else []
+    found: list[dict[str, float]] = read_points(kept, [])
     for ratio in ratios[len(found) :]:
         prune(model, sparsity=1 - 1 / ratio)
         if tuned is not None:

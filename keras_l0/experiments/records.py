@@ -7,7 +7,7 @@ from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
@@ -20,6 +20,7 @@ FORMAT = 1
 """Of the result files. A file of another one is refused, and left as it is."""
 
 Values = dict[str, Any]
+Points = TypeVar("Points", list[Any], dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,28 @@ def read(path: Path, what: str) -> list[Values]:
             "Move that file away, or name another folder",
         )
     return cells
+
+
+def read_points(path: Path, none: Points) -> Points:
+    """What a run kept of its points, or ``none`` where there is no file.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    if not path.exists():
+        return none
+    try:
+        found = json.loads(path.read_text())
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, type(none)):
+        raise invalid_argument(
+            "out",
+            f"a folder whose {path.name} is whole",
+            str(path.parent),
+            "Remove that file: its points are made again",
+        )
+    return found
 
 
 def run_cells(

@@ -10,7 +10,7 @@ import keras
 from keras_l0.experiments import datasets, published
 from keras_l0.experiments.augmentation import Augmented
 from keras_l0.experiments.curves import error, train_once, tune
-from keras_l0.experiments.records import Cell, Values
+from keras_l0.experiments.records import Cell, Values, read_points
 from keras_l0.experiments.study import Cells, Study, error_of, in_words, markdown_table, name_of
 from keras_l0.experiments.training import Recipe, build, left_of
 from keras_l0.files import write_text
@@ -71,7 +71,7 @@ def run(cell: Cell, folder: Path) -> Values:
     whole = summarize(model)
     assert whole.flops, "the network's input size is fixed"
     before, kept = model.get_weights(), folder / f"{name}.json"
-    points = json.loads(kept.read_text()) if kept.exists() else {}
+    points: Values = read_points(kept, {})
     for share, compression in _GOALS[len(points) // 2 :]:
         prune(model, method="neuron", flops=share)
         small = shrink(model)

@@ -59,6 +59,13 @@ def read_timings(path: str | os.PathLike[str]) -> Device:
             numbers = [one[name] for name in wanted]
             if not isinstance(one["sha256"], str) or not all(map(is_number, numbers)):
                 raise ValueError(f"a file's figures are {one}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise invalid_argument("timings", expected, str(path), f"{error}") from error
     return device
