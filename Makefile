@@ -15,7 +15,7 @@ JAX = .venv/jax_cache
 ON_JAX = rm -rf $(JAX) && KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(CURDIR)/$(JAX) \
 	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 $(PYTEST)
 
-.PHONY: demo test test-torch test-slow test-arm lint clean
+.PHONY: demo test test-torch test-slow test-arm peers lint clean
 
 demo: .venv/demo
 	KERAS_BACKEND=tensorflow .venv/bin/keras-l0 demo
@@ -37,13 +37,21 @@ test-arm: .venv/dev
 	PYTHON=.venv/bin/python tests/arm/setup.sh .arm
 	KERAS_BACKEND=tensorflow $(PYTEST) -m arm tests/arm
 
+# What ours is held against, apart: tfmot needs tf_keras, and sets a variable that Keras reads.
+peers: .peers/made
+
+.peers/made:
+	$(PYTHON) -m venv .peers
+	.peers/bin/pip install --quiet tensorflow tf_keras tensorflow-model-optimization
+	touch $@
+
 lint: .venv/dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
 clean:
-	rm -rf .venv .arm
+	rm -rf .venv .arm .peers
 
 # Each mark is newer than what it was installed from, so that an edit installs anew.
 .venv/bin/python:

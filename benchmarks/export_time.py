@@ -2,13 +2,12 @@
 
 ResNet-50 with 90 % of each kernel zeros is converted by the stock converter (with
 ``EXPERIMENTAL_SPARSITY``) and exported, which builds, runs, compares and times all candidates, in
-turns; the median of the ratios is printed.
+turns.
 
     python benchmarks/export_time.py --rounds 3
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -16,16 +15,17 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from records import RESULTS, update
 from stock import stock_file
 
 from keras_l0 import export_tflite, prune
-from keras_l0.versions import versions
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="turns of each (%(default)s)")
+    parser.add_argument("--out", type=Path, default=RESULTS / "export_time.json")
     options = parser.parse_args()
     model = keras.applications.ResNet50(weights=None)
     prune(model, 0.9, method="layerwise")
@@ -39,20 +39,17 @@ def main() -> None:
             start = time.perf_counter()
             report = export_tflite(model, Path(folder) / "m.tflite")
             ours.append(time.perf_counter() - start)
-    print(
-        json.dumps(
-            {
-                "parameters": model.count_params(),
-                "stock_seconds": stock,
-                "stock_bytes": len(file),
-                "export_seconds": ours,
-                "export_bytes": report.bytes,
-                "ratio": statistics.median(a / b for a, b in zip(ours, stock, strict=True)),
-                "versions": versions(),
-            },
-            indent=1,
-        )
-    )
+    row = {
+        "network": model.name,
+        "parameters": model.count_params(),
+        "stock_seconds": stock,
+        "stock_bytes": len(file),
+        "export_seconds": ours,
+        "export_bytes": report.bytes,
+    }
+    update(options.out, ("network",), row)
+    ratio = statistics.median(a / b for a, b in zip(ours, stock, strict=True))
+    print(f"{model.name}: {ratio:.2f} times as long, {report.bytes:,} bytes, not {len(file):,}.")
 
 
 if __name__ == "__main__":

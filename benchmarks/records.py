@@ -1,10 +1,17 @@
-"""How the experiments keep what they measured, so that a run goes on where it was broken off."""
+"""How the benchmarks keep what they measured: each row whole, with what it was measured by."""
 
 import json
+import os
+import platform
+from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from keras_l0.files import write_text
+from keras_l0.versions import versions
+
+RESULTS = Path(__file__).with_name("results")
 
 
 def earlier(path: Path) -> list[dict[str, Any]]:
@@ -15,6 +22,30 @@ def earlier(path: Path) -> list[dict[str, Any]]:
 def keep(path: Path, rows: list[dict[str, Any]]) -> None:
     """Writes all that is measured by now."""
     write_text(path, json.dumps(rows, indent=1))
+
+
+def update(path: Path, names: Sequence[str], row: dict[str, Any], **peers: str) -> None:
+    """Puts a row in the place of the one that has the same under these names, or behind all.
+
+    It gains the day, the processor, and the versions of packages, those of ``peers`` among them.
+    """
+    made = {
+        "day": date.today().isoformat(),
+        "processor": processor(),
+        "versions": {**versions(), **peers},
+    }
+    rows = earlier(path)
+    places = [i for i, old in enumerate(rows) if all(old[name] == row[name] for name in names)]
+    place = places[0] if places else len(rows)
+    keep(path, [*rows[:place], {**row, **made}, *rows[place + 1 :]])
+
+
+def processor() -> str:
+    """The processor's name, and how many cores of it there are."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{(names or [platform.machine()])[0]}, {os.cpu_count()} cores"
 
 
 def conclude(path: Path, text: str) -> None:

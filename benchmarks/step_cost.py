@@ -1,142 +1,123 @@
-"""What a training step costs with L2L0 and held zeros, or with RelevanceDecay.
+"""What a training step costs: plain, with Keras' L2, with L2L0, with held zeros, and with tfmot.
 
-It stands beside one with Keras' own L2, or with the inner optimizer alone.
+Each kind trains in a process of its own, an epoch of a few steps at a time, all in turns, so that a
+drift of the machine's speed hits all; a turn counts by its median step, a ratio is that of
+neighbours, and their median counts. Only the steps are timed, not what callbacks do between epochs.
+tfmot runs in ``.peers``, which ``make peers`` makes.
 
-Two fits run in turns in one process, an epoch of each at a time, so that a drift of the
-machine's speed hits both; each epoch's time over its neighbour's gives a ratio, and the median
-of the ratios is printed. Only the batches count: what callbacks do between epochs does not.
-
-    KERAS_BACKEND=jax python benchmarks/step_cost.py lenet_5_caffe
-    KERAS_BACKEND=jax python benchmarks/step_cost.py lenet_5_caffe --what relevance
+    python benchmarks/step_cost.py
+    python benchmarks/step_cost.py --networks lenet_5_caffe --kinds plain relevance --backends jax
 """
 
 import argparse
 import json
+import os
 import statistics
-import threading
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
-import keras
-import numpy as np
+import peers
+from architectures import ARCHITECTURES
+from records import RESULTS, update
 
-from keras_l0 import L2L0, GlobalPrune, RelevanceDecay
-from keras_l0.experiments import networks
-from keras_l0.versions import versions
-
-BATCH = 100
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How a model is trained; each part is made anew for each model."""
-
-    regularizer: Callable[[], keras.regularizers.Regularizer | None] = lambda: None
-    optimizer: Callable[[], keras.optimizers.Optimizer] = keras.optimizers.Adam
-    callbacks: Callable[[], list[Any]] = list
-
-
-L2 = Kind(lambda: keras.regularizers.L2(1e-5))
-PAIRS = {
-    "l2l0": (
-        L2,
-        Kind(
-            lambda: L2L0(l2=1e-5, l0=1e-5, beta=10),
-            callbacks=lambda: [GlobalPrune(0.9, begin=0)],
-        ),
-    ),
-    "relevance": (Kind(), Kind(optimizer=lambda: RelevanceDecay("adam", 1e-3, 1e-4))),
-    "relevance-auto": (Kind(), Kind(optimizer=lambda: RelevanceDecay("adam", 1e-3, "auto"))),
-    "l2": (Kind(), L2),
+KINDS = ("plain", "l2", "l2l0", "l2l0-held", "relevance", "relevance-auto")
+USUAL = KINDS[:4]
+THEIRS = ("tf_keras-l2", "tfmot")
+STEPS = {
+    "lenet_300_100": 101,
+    "wide_dense": 3,
+    "lenet_5_caffe": 9,
+    "vgg_9": 3,
+    "attention_64": 31,
+    "attention_512": 3,
 }
+COMPILING = 3  # the first turns compile, and prune
 
 
-class Turns:
-    """Lets one of two threads run at a time; the other waits at its epoch's end."""
+class Worker:
+    """A process that trains when it has the turn."""
 
-    def __init__(self) -> None:
-        self._gates = [threading.Semaphore(1), threading.Semaphore(0)]
+    def __init__(self, network: str, kind: str, backend: str | None) -> None:
+        python = peers.PYTHON if backend is None else Path(sys.executable)
+        script = Path(__file__).with_name("step_worker.py")
+        command = [str(python), str(script), network, kind, str(STEPS[network])]
+        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend or "tensorflow"}
+        self.name = kind if backend is None else f"{kind} {backend}"
+        self._process = subprocess.Popen(
+            command,
+            env={**os.environ, **quiet},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
 
-    def take(self, place: int) -> None:
-        """Waits for the turn."""
-        self._gates[place].acquire()
-
-    def hand_over(self, place: int) -> None:
-        """Gives the turn to the other."""
-        self._gates[1 - place].release()
-
-
-class Stopwatch(keras.callbacks.Callback):
-    """Times the batches of each epoch, when it is its turn."""
-
-    def __init__(self, turns: Turns, place: int) -> None:
-        super().__init__()
-        self.turns, self.place = turns, place
-        self.seconds: list[float] = []
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Waits, then starts the watch."""
-        self.turns.take(self.place)
-        self.began = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Notes the time, which is the epoch's if the batch was its last."""
-        self.ended = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Reads the watch and hands over."""
-        self.seconds.append(self.ended - self.began)
-        self.turns.hand_over(self.place)
+    def tell(self, word: str) -> dict[str, Any]:
+        """Gives the turn, or ends it; what the process answers."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.flush()
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                return dict(json.loads(line))
+        raise RuntimeError(f"{self.name} ended with status {self._process.wait()}")
 
 
-def measure(network: str, what: str, epochs: int, steps: int) -> dict[str, object]:
-    """The ratios of step times, the second kind over the first."""
-    rng = np.random.default_rng(0)
-    turns = Turns()
-    watches = [Stopwatch(turns, place) for place in range(2)]
-    threads = []
-    for kind, watch in zip(PAIRS[what], watches, strict=True):
-        model = getattr(networks, network)(kernel_regularizer=kind.regularizer())
-        model.compile(kind.optimizer(), "sparse_categorical_crossentropy", metrics=["accuracy"])
-        x = rng.random((BATCH * steps, *model.input_shape[1:]), np.float32)
-        y = rng.integers(0, 10, BATCH * steps)
-        options = {"batch_size": BATCH, "epochs": epochs, "verbose": 0, "shuffle": False}
-        arguments = {"callbacks": [*kind.callbacks(), watch], **options}
-        threads.append(threading.Thread(target=model.fit, args=(x, y), kwargs=arguments))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    plain, ours = (watch.seconds[3:] for watch in watches)  # the first epochs compile
-    ratios = [b / a for a, b in zip(plain, ours, strict=True)]
-    quartiles = statistics.quantiles(ratios, n=4)
+def measure(
+    network: str, kinds: list[str], backends: list[str], theirs: bool, rounds: int
+) -> dict[str, Any]:
+    """Seconds a step of each kind, in each round, and what each used."""
+    workers = [Worker(network, kind, backend) for backend in backends for kind in kinds]
+    workers += [Worker(network, kind, None) for kind in THEIRS if theirs]
+    seconds: dict[str, list[list[float]]] = {worker.name: [] for worker in workers}
+    for number in range(COMPILING + rounds):
+        for worker in workers:
+            found = worker.tell("go")["seconds"]
+            if number >= COMPILING:
+                seconds[worker.name].append(found)
     return {
         "network": network,
-        "what": what,
-        "backend": keras.backend.backend(),
-        "ratio_median": statistics.median(ratios),
-        "ratio_quartiles": [quartiles[0], quartiles[2]],
-        "first_ms_per_step": 1000 * statistics.median(plain) / steps,
-        "second_ms_per_step": 1000 * statistics.median(ours) / steps,
-        "epochs": len(ratios),
-        "steps": steps,
-        "versions": versions(),
+        "steps": STEPS[network],
+        "batch": ARCHITECTURES[network].batch,
+        "seconds": seconds,
+        "used": {worker.name: worker.tell("end") for worker in workers},
     }
 
 
+def ratios(row: dict[str, Any]) -> dict[str, list[float]]:
+    """Each kind's time over that of ℓ2 on the same Keras and backend, turn by turn."""
+    turns = {
+        name: [statistics.median(steps) for steps in seconds]
+        for name, seconds in row["seconds"].items()
+    }
+    found = {}
+    for name, mine in turns.items():
+        base = "tf_keras-l2" if name in THEIRS else f"l2 {name.split()[-1]}"
+        if base in turns:
+            found[name] = [one / other for one, other in zip(mine, turns[base], strict=True)]
+    return found
+
+
 def main() -> None:
-    """Prints the figures as JSON."""
+    """Measures and keeps each network's figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("network", choices=("lenet_300_100", "lenet_5_caffe"))
-    parser.add_argument("--what", choices=PAIRS, default="l2l0", help="(%(default)s)")
-    parser.add_argument("--epochs", type=int, default=43)
-    parser.add_argument("--steps", type=int, default=60)
-    options = parser.parse_args()
-    print(
-        json.dumps(measure(options.network, options.what, options.epochs, options.steps), indent=2)
+    parser.add_argument("--networks", nargs="+", choices=STEPS, default=list(STEPS))
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(USUAL))
+    parser.add_argument(
+        "--backends", nargs="+", choices=("tensorflow", "jax"), default=["tensorflow", "jax"]
     )
+    parser.add_argument("--rounds", type=int, default=11, help="turns of each (%(default)s)")
+    parser.add_argument("--out", type=Path, default=RESULTS / "step_cost.json")
+    options = parser.parse_args()
+    theirs = peers.versions()
+    for network in options.networks:
+        row = measure(network, options.kinds, options.backends, bool(theirs), options.rounds)
+        update(options.out, ("network",), row, **theirs)
+        for name, found in ratios(row).items():
+            print(f"{network}, {name}: {statistics.median(found):.3f} of L2's time")
 
 
 if __name__ == "__main__":

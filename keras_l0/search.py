@@ -12,7 +12,7 @@ from keras_l0.attach import regularize
 from keras_l0.data import check_compiled, evaluate
 from keras_l0.errors import choice, invalid_argument, whole_at_least
 from keras_l0.models import check_built, check_finite, check_recompiles, copy_of
-from keras_l0.pruning import plan
+from keras_l0.pruning import quota
 from keras_l0.pruning.bounds import MODES, larger_is_better
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.once import make_plan
@@ -261,7 +261,7 @@ def _is_sound(model: keras.Model) -> bool:
 def _check_reach(model: keras.Model, space: Space) -> None:
     """Raises a ``ValueError`` now, and not hours later, if the largest goal is out of reach."""
     goal = Goal(compression=space.compression[1])
-    plan.check_weights(make_plan(model, find_targets(model), goal, "global"))
+    quota.check_weights(make_plan(model, find_targets(model), goal, "global"))
 
 
 def _known(model: keras.Model, validation: Any, metric: str) -> str:

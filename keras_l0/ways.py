@@ -14,7 +14,7 @@ from keras_l0.composite import Composite, constraints
 from keras_l0.errors import choice, invalid_argument
 from keras_l0.filter_penalties import RedundancyPenalty
 from keras_l0.models import check_finite
-from keras_l0.pruning import plan, scores
+from keras_l0.pruning import plan, quota, scores
 from keras_l0.pruning.bounds import is_loss
 from keras_l0.pruning.callbacks import GlobalPrune, LayerwisePrune, RandomPrune
 from keras_l0.pruning.goals import Goal
@@ -79,7 +79,7 @@ class Weights(Way):
 
     def check(self, model: keras.Model) -> None:
         targets = find_targets(model, self.layers)
-        plan.check_weights(make_plan(model, targets, self.goal, self.method))
+        quota.check_weights(make_plan(model, targets, self.goal, self.method))
 
     def callback(self, begin: int, end: int | None) -> keras.callbacks.Callback:
         options: dict[str, Any] = {

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from keras_l0 import L2L0, GlobalPrune, cli, compress
-from keras_l0.pruning import plan
+from keras_l0.pruning import quota
 
 EPOCHS = 40
 
@@ -115,7 +115,7 @@ def watch(kill: Kill) -> None:
     its place; ``pruning``, where the first of several kernels has been pruned; and ``unlinked``,
     where a file of a ``checkpoint`` folder is gone.
     """
-    fsync, replace, prune_to, assign = os.fsync, Path.replace, plan.prune_to, keras.Variable.assign
+    fsync, replace, prune_to, assign = os.fsync, Path.replace, quota.prune_to, keras.Variable.assign
     rmtree, unlink = shutil.rmtree, os.unlink
 
     def fsync_told(file: int) -> None:
@@ -149,7 +149,7 @@ def watch(kill: Kill) -> None:
         with mock.patch.object(os, "unlink", told):
             rmtree(path, *arguments, **options)
 
-    os.fsync, Path.replace, plan.prune_to = fsync_told, replace_told, prune_told
+    os.fsync, Path.replace, quota.prune_to = fsync_told, replace_told, prune_told
     shutil.rmtree = rmtree_told
 
 

@@ -174,6 +174,15 @@ def test_kernels_that_are_cut_are_pruned_counted_and_shrunk_like_whole_ones() ->
 
 
 @on_jax
+def test_the_smallest_of_kernels_that_are_cut_are_found_without_bringing_them_together() -> None:
+    whole, cut = parallel("model", "sgd", "ties")
+    assert (whole["cut"], cut["cut"]) == ([1] * 3, [2] * 3)
+    assert whole["gathered"] > cut["gathered"] == 0
+    assert whole["found"] == cut["found"]
+    assert [zeros for zeros, _ in cut["found"]][-1] == round(0.95 * 1288)
+
+
+@on_jax
 @pytest.mark.slow
 def test_two_processes_have_the_zeros_and_weights_of_one() -> None:
     names = ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")

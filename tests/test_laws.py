@@ -49,7 +49,7 @@ from keras_l0 import (
     sweep,
 )
 from keras_l0.export.encodings import decode, encode, encode_blocks, encode_rows
-from keras_l0.pruning import plan
+from keras_l0.pruning import plan, quota
 from keras_l0.pruning.schedules import check_ramp, resolve
 from keras_l0.pruning.scores import NAMED
 from keras_l0.pruning.targets import find_targets
@@ -142,7 +142,7 @@ def test_blocks_and_patterns_go_once_and_further_along_the_ramp_keep_none_that_w
     low, high = sorted(shares)
     found = []
     for share in (low, low, high, high):
-        plan.prune_to(quotas, share, NAMED["magnitude"])
+        quota.prune_to(quotas, share, NAMED["magnitude"])
         found.append(kernels_of(model))
     assert_same_bits(found[0], found[1])
     assert_same_bits(found[2], found[3])
@@ -225,9 +225,9 @@ def test_any_ramp_that_is_accepted_counts_upwards_from_none_to_just_the_target(
     assert 0 <= ramp.begin <= ramp.last_tenth <= ramp.end
     if begin is None:
         assert ramp.end < epochs
-    quota = plan.Quota([], sparsity * units)
+    asked = quota.Quota([], sparsity * units)
     around = [ramp.begin - 1, *np.linspace(ramp.begin, ramp.end, 30).astype(int).tolist()]
-    counts = [quota.count(ramp.share(epoch)) for epoch in (*around, ramp.end + 1)]
+    counts = [asked.count(ramp.share(epoch)) for epoch in (*around, ramp.end + 1)]
     assert counts == sorted(counts)
     assert counts[0] == 0
     assert counts[-1] == counts[-2] == round(sparsity * units)

@@ -27,7 +27,8 @@ from keras_l0 import prune
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.masks import apportion, erk_shares, uniform_shares
 from keras_l0.pruning.measure import measure
-from keras_l0.pruning.plan import global_plan, layerwise_plan, missing, prune_to
+from keras_l0.pruning.plan import global_plan, layerwise_plan
+from keras_l0.pruning.quota import missing, prune_to
 from keras_l0.pruning.scores import magnitude
 from keras_l0.pruning.targets import find_targets
 from keras_l0.pruning.units import SINGLE, Block, Pattern, Unit

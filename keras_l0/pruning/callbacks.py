@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_l0.pruning import plan, scores
+from keras_l0.pruning import plan, quota, scores
 from keras_l0.pruning.goals import Goal, global_goal, layerwise_goal
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.once import choose_score
@@ -70,13 +70,13 @@ class Prune(KeepZeros):
 
     def _check(self) -> None:
         """Raises a ``ValueError`` unless what was asked for can be done."""
-        plan.check_weights(self._plan())
+        quota.check_weights(self._plan())
 
     def _prune(self, share: float) -> None:
         """Prunes to a share of the target."""
-        plan.prune_to(self._plan(), share, self._score())
+        quota.prune_to(self._plan(), share, self._score())
 
-    def _plan(self) -> list[plan.Quota]:
+    def _plan(self) -> list[quota.Quota]:
         """How many zeros in which weights."""
         return plan.global_plan(self.model, self._targets, self.goal, self.unit)
 
@@ -84,7 +84,7 @@ class Prune(KeepZeros):
         return scores.magnitude
 
     def _missing(self) -> int:
-        return plan.missing(self._plan())
+        return quota.missing(self._plan())
 
     def _why(self) -> str:
         if self._epoch is None or self._epoch < self._ramp.end:
@@ -257,7 +257,7 @@ class LayerwisePrune(Prune):
         self.distribution = distribution
         self.sparsities = sparsities
 
-    def _plan(self) -> list[plan.Quota]:
+    def _plan(self) -> list[quota.Quota]:
         return plan.layerwise_plan(
             self.model, self._targets, self.goal, self.distribution, self.sparsities, self.unit
         )

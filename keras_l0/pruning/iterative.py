@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from keras_l0.errors import choice, invalid_argument, is_finite, is_number, whole_at_least
 from keras_l0.files import InMemory, check_target, write_bytes
 from keras_l0.optimizers import RelevanceDecay
-from keras_l0.pruning import plan, scores
+from keras_l0.pruning import plan, quota, scores
 from keras_l0.pruning.bounds import MODES, holds, larger_is_better
 from keras_l0.pruning.holding import chain
 from keras_l0.pruning.keep import KeepZeros
@@ -290,7 +290,7 @@ class IterativePrune(KeepZeros):
 
     def _prune(self) -> None:
         quotas = plan.of_the_rest(self._targets, self.fraction)
-        plan.prune_to(quotas, 1.0, self._score)
+        quota.prune_to(quotas, 1.0, self._score)
         for link in chain(self.model.optimizer):
             if isinstance(link, RelevanceDecay):
                 link.reset()

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_l0.pruning.selection import by_value, find_cut, marked
+
 Mask = NDArray[np.bool_]
 
 
@@ -29,17 +31,9 @@ def smallest(scores: Sequence[NDArray[np.floating]], count: int) -> list[Mask]:
     >>> smallest([np.array([3.0, 1.0]), np.array([1.0, 2.0])], 1)
     [array([False,  True]), array([False, False])]
     """
-    if not scores:
-        return []
-    flat = np.concatenate([score.ravel() for score in scores])
-    gone = np.zeros(flat.size, bool)
-    if count > 0:
-        threshold = np.partition(flat, count - 1)[count - 1]
-        gone = flat < threshold
-        ties = np.flatnonzero(flat == threshold)
-        gone[ties[: count - np.count_nonzero(gone)]] = True
-    parts = np.split(gone, np.cumsum([score.size for score in scores])[:-1])
-    return [part.reshape(score.shape) for part, score in zip(parts, scores, strict=True)]
+    wide = [score.astype(np.result_type(np.float32, *scores), copy=False) for score in scores]
+    total = sum(score.size for score in wide)
+    return list(marked(wide, find_cut(lambda: wide, total, count, by_value), by_value))
 
 
 def block_sums(values: NDArray[Any], block: tuple[int, int]) -> NDArray[np.float64]:

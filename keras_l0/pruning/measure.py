@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 from keras import ops
 
-from keras_l0.pruning.plan import zeros_in
+from keras_l0.pruning.quota import zeros_in
 from keras_l0.pruning.targets import Targets, find_targets
 
 

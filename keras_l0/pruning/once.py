@@ -7,7 +7,7 @@ import keras
 
 from keras_l0.errors import choice, invalid_argument, one_of
 from keras_l0.models import check_finite
-from keras_l0.pruning import plan, scores
+from keras_l0.pruning import plan, quota, scores
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.measure import Measure, measure
 from keras_l0.pruning.neurons import NeuronGoal, Neurons
@@ -119,7 +119,7 @@ def prune(
     asked = Goal(sparsity, compression)
     chosen = choose_score(method, score, seed)
     targets = find_targets(model, layers)
-    plan.prune_to(make_plan(model, targets, asked, method), 1.0, chosen)
+    quota.prune_to(make_plan(model, targets, asked, method), 1.0, chosen)
     return Pruned(
         **vars(measure(model, targets)),
         frozen=[weight.path for weight in targets.frozen],
@@ -155,7 +155,7 @@ def choose_score(method: str, score: scores.Ranking, seed: int | None) -> scores
     if seed is not None:
         raise invalid_argument("seed", f'None with method="{method}"', seed)
     if callable(score):
-        return scores.custom(score)
+        return scores.Custom(score)
     if not isinstance(score, str) or score not in scores.NAMED:
         raise invalid_argument(
             "score", f"{one_of(tuple(scores.NAMED))}, or a function of a weight tensor", score
@@ -163,7 +163,7 @@ def choose_score(method: str, score: scores.Ranking, seed: int | None) -> scores
     return scores.NAMED[score]
 
 
-def make_plan(model: keras.Model, targets: Targets, goal: Goal, method: str) -> list[plan.Quota]:
+def make_plan(model: keras.Model, targets: Targets, goal: Goal, method: str) -> list[quota.Quota]:
     """How many zeros in which weights, by a method's rule."""
     if method == "layerwise":
         return plan.layerwise_plan(model, targets, goal)

@@ -1,8 +1,7 @@
-"""From a goal to how many zeros in which layers, and doing it."""
+"""From a goal to how many zeros in which layers."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -10,32 +9,10 @@ import numpy as np
 from keras_l0.errors import invalid_argument
 from keras_l0.pruning import masks
 from keras_l0.pruning.goals import Goal
-from keras_l0.pruning.scores import Array, Score, magnitude
+from keras_l0.pruning.quota import Quota, check_weights, zeros_in
+from keras_l0.pruning.scores import magnitude
 from keras_l0.pruning.targets import Targets, Weight, find_targets, matches
 from keras_l0.pruning.units import SINGLE, Block, Unit
-
-
-@dataclass(frozen=True)
-class Quota:
-    """Weights that are ranked together, and how many units of them are to be zero in the end.
-
-    ``counted`` zeros of these stand elsewhere, in weights that pruning leaves alone.
-    """
-
-    weights: list[Weight]
-    zeros: float
-    counted: int = 0
-    unit: Unit = SINGLE
-
-    def count(self, share: float = 1.0) -> int:
-        """The number of units that are zero once ``share`` of the target is reached."""
-        return max(0, round(share * self.zeros) - self.counted)
-
-    def gone(self, values: Sequence[Array], share: float, score: Score) -> list[masks.Mask]:
-        """Masks of the weights that are zero then, where ``values`` are what the weights hold."""
-        ranked = [self.unit.scores(scores) for scores in score(values)]
-        gone = masks.smallest(ranked, self.count(share))
-        return [self.unit.mask(mask, w.shape) for mask, w in zip(gone, values, strict=True)]
 
 
 def global_plan(
@@ -120,72 +97,6 @@ def of_the_rest(targets: Targets, fraction: float) -> list[Quota]:
     zeros = zeros_in(targets.live)
     left = sum(weight.size for weight in targets.live) - zeros
     return [Quota(targets.live, zeros + min(left, max(1, round(fraction * left))))]
-
-
-def prune_to(plan: Sequence[Quota], share: float, score: Score) -> None:
-    """Zeros the weights of least score, up to ``share`` of each quota, in place.
-
-    Zeros that are there already stay, also where they are more than the quota.
-
-    Raises:
-        ValueError: if a weight is NaN or infinite; then nothing is changed.
-    """
-    found = check_weights(plan)
-    masks_of = [quota.gone(values, share, score) for quota, values in zip(plan, found, strict=True)]
-    for quota, values, gone in zip(plan, found, masks_of, strict=True):
-        for weight, w, mask in zip(quota.weights, values, gone, strict=True):
-            if np.any(mask & (w != 0)):
-                weight.variable.assign(np.where(mask, np.zeros((), w.dtype), w))
-
-
-def check_weights(plan: Sequence[Quota]) -> list[list[Array]]:
-    """The weights of each quota, found to be finite.
-
-    Raises:
-        ValueError: if a weight is NaN or infinite.
-    """
-    found = [[weight.values() for weight in quota.weights] for quota in plan]
-    for quota, values in zip(plan, found, strict=True):
-        for weight, w in zip(quota.weights, values, strict=True):
-            check_finite(weight, w)
-    return found
-
-
-def missing(plan: Sequence[Quota]) -> int:
-    """How many weights, the smallest, would still have to go for every quota to be met.
-
-    A weight that is NaN counts as the largest: training is over when this is asked.
-    """
-    total = 0
-    for quota in plan:
-        short = max(0, quota.count() - zeros_in(quota.weights, quota.unit))
-        if short and quota.unit is not SINGLE:  # of single weights it is one for each
-            values = [np.abs(weight.values()) for weight in quota.weights]
-            values = [np.where(np.isnan(w), np.full((), np.inf, w.dtype), w) for w in values]
-            gone = quota.gone(values, 1.0, magnitude)
-            short = sum(
-                int(np.count_nonzero(w[mask])) for w, mask in zip(values, gone, strict=True)
-            )
-        total += short
-    return total
-
-
-def zeros_in(weights: Sequence[Weight], unit: Unit = SINGLE) -> int:
-    """The number of units that are exactly zero."""
-    found = [unit.scores(weight.values() != 0) for weight in weights]
-    return sum(scores.size - int(np.count_nonzero(scores)) for scores in found)
-
-
-def check_finite(weight: Weight, values: np.ndarray) -> None:
-    """Raises a ``ValueError`` that names the weight if it holds NaN or infinity."""
-    bad = int(values.size - np.count_nonzero(np.isfinite(values)))
-    if bad:
-        raise invalid_argument(
-            "model",
-            "finite weights",
-            weight.path,
-            f"{bad} of its {values.size} weights are NaN or infinite",
-        )
 
 
 def check_live(model: keras.Model, targets: Targets) -> None:

@@ -1,7 +1,11 @@
-"""Which weights matter least: a score for each weight, the smallest go first."""
+"""Which weights matter least: a score for each weight, the smallest go first.
+
+A score goes over weight tensors and gives, one by one, arrays of their shapes.
+"""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,23 +13,24 @@ from numpy.typing import NDArray
 from keras_l0.errors import invalid_argument, is_whole
 
 Array = NDArray[np.floating]
-Score = Callable[[Sequence[Array]], list[Array]]
+Score = Callable[[Iterable[Array]], Iterator[Array]]
 Ranking = str | Callable[[Array], Array]
 """What users give: a name in ``NAMED``, or a function from a tensor to scores of its shape."""
 
 
-def magnitude(weights: Sequence[Array]) -> list[Array]:
+def magnitude(weights: Iterable[Array]) -> Iterator[Array]:
     """|w|, in float32 where the weights are narrower.
 
     Example:
 
-    >>> magnitude([np.array([-2.0, 1.0])])
+    >>> list(magnitude([np.array([-2.0, 1.0])]))
     [array([2., 1.])]
     """
-    return [np.abs(w if w.dtype.itemsize > 4 else w.astype(np.float32)) for w in weights]
+    for w in weights:
+        yield np.abs(w if w.dtype.itemsize > 4 else w.astype(np.float32))
 
 
-def lamp(weights: Sequence[Array]) -> list[Array]:
+def lamp(weights: Iterable[Array]) -> Iterator[Array]:
     """w² over the sum of v² of all v of the same tensor with |v| ≥ |w|: LAMP, in float64.
 
     The largest weight of each tensor has 1, so that none loses all; of equal ones the earlier
@@ -34,18 +39,16 @@ def lamp(weights: Sequence[Array]) -> list[Array]:
 
     Example:
 
-    >>> lamp([np.array([3.0, -4.0]), np.array([0.5, 0.0])])
+    >>> list(lamp([np.array([3.0, -4.0]), np.array([0.5, 0.0])]))
     [array([0.36, 1.  ]), array([1., 0.])]
     """
-    found: list[Array] = []
     for w in weights:
         squares = np.square(w.astype(np.float64)).ravel()
         order = np.argsort(squares, kind="stable")
         rest = np.cumsum(squares[order][::-1])[::-1]
         score = np.zeros(squares.size)
         score[order] = squares[order] / np.where(rest > 0, rest, 1.0)
-        found.append(score.reshape(w.shape))
-    return found
+        yield score.reshape(w.shape)
 
 
 NAMED: dict[str, Score] = {"magnitude": magnitude, "lamp": lamp}
@@ -64,35 +67,36 @@ def random(seed: int) -> Score:
         The score.
     """
 
-    def score(weights: Sequence[Array]) -> list[Array]:
+    def score(weights: Iterable[Array]) -> Iterator[Array]:
         generator = np.random.default_rng(seed)
-        return [np.where(w == 0, -1.0, generator.random(w.shape)) for w in weights]
+        for w in weights:
+            yield np.where(w == 0, -1.0, generator.random(w.shape))
 
     return score
 
 
-def custom(function: Callable[[Array], Array]) -> Score:
+@dataclass(frozen=True)
+class Custom:
     """A score from a function of one weight tensor; zeros go first whatever it says.
 
     Args:
         function: takes a weight tensor, gives an array of its shape without NaN.
 
-    Returns:
-        The score; it raises ``ValueError`` where the function gives anything else.
+    Raises:
+        ValueError: when it is called, where the function gives anything else.
     """
 
-    def score(weights: Sequence[Array]) -> list[Array]:
-        found = []
+    function: Callable[[Array], Array]
+
+    def __call__(self, weights: Iterable[Array]) -> Iterator[Array]:
+        """The scores."""
         for w in weights:
-            values = np.asarray(function(w.copy()), np.float64)
+            values = np.asarray(self.function(w.copy()), np.float64)
             if values.shape != w.shape or np.isnan(values).any():
                 raise invalid_argument(
                     "score", f"a function that gives {w.shape} numbers for {w.shape}", values.shape
                 )
-            found.append(np.where(w == 0, -np.inf, values))
-        return found
-
-    return score
+            yield np.where(w == 0, -np.inf, values)
 
 
 def check_seed(seed: int | None) -> int:

@@ -4,6 +4,7 @@ import fnmatch
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 
 from keras_l0.errors import invalid_argument
 from keras_l0.models import check_built, layer_path
+
+Part = tuple[tuple[slice, ...], NDArray[Any]]
+"""Where a part of a tensor stands in the whole, and what it holds; ``()`` for the whole."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,37 @@ class Weight:
         """The number of weights in it."""
         return math.prod(self.variable.shape)
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the weights in NumPy."""
+        return ops.convert_to_numpy(ops.zeros((0,), self.variable.dtype)).dtype
+
     def values(self) -> NDArray[np.floating]:
         """The weights, as a NumPy array of their own dtype."""
         return ops.convert_to_numpy(self.variable)
+
+    def parts(self) -> list[Part]:
+        """The weights where they lie: the whole, or on JAX each part of one cut over devices."""
+        shards = getattr(self.variable.value, "addressable_shards", ())
+        found = {str(shard.index): (shard.index, shard.data) for shard in shards}
+        if len(found) < 2:
+            return [((), self.values())]
+        return [(place, np.asarray(part)) for place, part in found.values()]
+
+    def assign(self, parts: Sequence[Part]) -> None:
+        """Puts parts in the place of those that ``parts`` gave."""
+        if len(parts) == 1:
+            self.variable.assign(parts[0][1])
+            return
+        import jax
+
+        by_place = {str(place): part for place, part in parts}
+        value = self.variable.value
+        self.variable.assign(
+            jax.make_array_from_callback(
+                value.shape, value.sharding, lambda place: by_place[str(place)]
+            )
+        )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import keras
 from keras_l0.data import check_compiled, evaluate
 from keras_l0.errors import choice, invalid_argument
 from keras_l0.models import check_built
-from keras_l0.pruning import plan
+from keras_l0.pruning import plan, quota
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.measure import measure
 from keras_l0.pruning.once import choose_score, make_plan
@@ -182,14 +182,14 @@ def sweep(
                 quotas = make_plan(model, scope, goal, method)
             else:  # of a layer alone the compression is that of its weights
                 left = scope.size / float(goal.compression or 1)
-                quotas = [plan.Quota(scope.live, scope.size - left)]
+                quotas = [quota.Quota(scope.live, scope.size - left)]
             runs.append((path, scope, quotas))
     before = [weight.values().copy() for weight in targets.live]
     baseline = evaluate(model, validation, "validation", steps=steps, batch_size=batch_size)
     points = []
     try:
         for path, scope, quotas in runs:
-            plan.prune_to(quotas, 1.0, chosen)
+            quota.prune_to(quotas, 1.0, chosen)
             now = measure(model, scope)
             found = evaluate(model, validation, "validation", steps=steps, batch_size=batch_size)
             points.append(Point(path, now.compression, now.weight_compression, found))

@@ -1,7 +1,7 @@
 """Trains on one of four host devices and on all, by Keras' distributions on JAX.
 
 Arguments: ``data`` for ``DataParallel`` or ``model`` for ``ModelParallel`` with kernels that are
-cut in two, the optimizer, and the callbacks, ``compress`` or ``shrink``.
+cut in two, the optimizer, and the callbacks, ``compress``, ``shrink`` or ``ties``.
 """
 
 import json
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from parts import apart, compared, compressed, data, fitted, net
 
 from keras_l0 import prune, shrink, summarize
+from keras_l0.pruning.targets import Weight
 
 
 def copies(variable: keras.Variable) -> list[NDArray[Any]]:
@@ -67,6 +68,29 @@ def shrunk(model: keras.Model) -> dict[str, Any]:
     }
 
 
+def ties(model: keras.Model) -> dict[str, Any]:
+    """The zeros of pruning weights of few values at once, and whether a kernel was gathered."""
+    rng = np.random.default_rng(0)
+    gathered = []
+    values = Weight.values
+
+    def told(weight: Weight) -> NDArray[np.floating]:
+        gathered.append(weight.path)
+        return values(weight)
+
+    Weight.values = told  # type: ignore[method-assign]
+    found = []
+    for sparsity in (0.1, 0.33, 0.6, 0.95):
+        for one in model.weights:
+            if one.name == "kernel":
+                one.assign(rng.integers(-3, 4, one.shape) / 4)
+        pruned = prune(model, sparsity)
+        kernels = [one for one in model.weights if one.name == "kernel"]
+        found.append([pruned.zeros, [np.asarray(one).tolist() for one in kernels]])
+    Weight.values = values  # type: ignore[method-assign]
+    return {"found": found, "gathered": len(gathered), "cut": cut(model)}
+
+
 def main() -> None:
     """Prints a line for each callback."""
     kind, optimizer, *callbacks = sys.argv[1:]
@@ -76,8 +100,8 @@ def main() -> None:
         for over in (None, distribution):
             keras.distribution.set_distribution(over)
             model = net(optimizer)
-            if callback == "shrink":
-                print(json.dumps(shrunk(model)))
+            if callback in ("shrink", "ties"):
+                print(json.dumps(shrunk(model) if callback == "shrink" else ties(model)))
             elif callback == "compress":
                 runs.append(compressed(model, copies))
             else:

@@ -1,0 +1,156 @@
+"""What a pruning costs, in time and memory, beside the obvious way and a copy of the weights.
+
+A network of Dense layers is pruned to 90 % zeros by ``keras_l0.prune``, and by bringing all
+magnitudes together and ``numpy.partition``; its weights are put back after each. Each network is
+measured in a process of its own, the ways in turns. Extra memory is the peak of the process during
+a pruning, less what it had before.
+
+    python benchmarks/pruning_cost.py
+    python benchmarks/pruning_cost.py --sizes 25000000 --ways global obvious --rounds 9
+"""
+
+import argparse
+import ctypes
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from records import RESULTS, update
+
+SPARSITY = 0.9
+LAYERS = 10
+SIZES = (1_000_000, 10_000_000, 25_000_000, 100_000_000, 1_000_000_000)
+WAYS = ("copy", "obvious", "global", "layerwise", "random", "blocks", "neurons")
+LARGE = 200_000_000
+"""From so many weights on only ``global`` and a copy are measured, once each."""
+
+
+def network(size: int, dtype: str) -> Any:
+    """Ten Dense layers side by side, of so many weights in all."""
+    import keras
+
+    side = math.isqrt(size // LAYERS)
+    inputs = keras.Input((side,), dtype=dtype)
+    dense = [keras.layers.Dense(side, use_bias=False, dtype=dtype) for _ in range(LAYERS)]
+    return keras.Model(inputs, [layer(inputs) for layer in dense])
+
+
+def obvious(kernels: Sequence[Any]) -> None:
+    """Pruning as it is written by hand."""
+    from keras import ops
+
+    values = [ops.convert_to_numpy(kernel) for kernel in kernels]
+    flat = np.concatenate([np.abs(w).ravel() for w in values])
+    threshold = np.partition(flat, round(SPARSITY * flat.size) - 1)[round(SPARSITY * flat.size) - 1]
+    for kernel, w in zip(kernels, values, strict=True):
+        kernel.assign(np.where(np.abs(w) <= threshold, np.zeros((), w.dtype), w))
+
+
+def ways(model: Any) -> dict[str, Callable[[], Any]]:
+    """Each way to be measured, by its name."""
+    from keras import ops
+
+    from keras_l0 import prune
+    from keras_l0.pruning import plan, quota, scores, targets, units
+    from keras_l0.pruning.goals import Goal
+
+    kernels = [layer.kernel for layer in model.layers if layer.weights]
+
+    def copies() -> None:
+        for kernel in kernels:
+            w = ops.convert_to_numpy(kernel)
+            np.where(w > w.dtype.type(0.5), w, w.dtype.type(0))
+
+    def blocks() -> None:
+        found = targets.find_targets(model)
+        quotas = plan.global_plan(model, found, Goal(SPARSITY), units.Block(4, 1))
+        quota.prune_to(quotas, 1.0, scores.magnitude)
+
+    return {
+        "copy": copies,
+        "obvious": lambda: obvious(kernels),
+        "global": lambda: prune(model, SPARSITY),
+        "layerwise": lambda: prune(model, SPARSITY, method="layerwise"),
+        "random": lambda: prune(model, SPARSITY, method="random", seed=1),
+        "blocks": blocks,
+        "neurons": lambda: prune(model, method="neuron", fraction=0.5),
+    }
+
+
+def cell(size: int, dtype: str, names: Sequence[str], rounds: int) -> dict[str, Any]:
+    """Seconds and extra MiB of each way on a network, in turns."""
+    model = network(size, dtype)
+    kernels = [layer.kernel for layer in model.layers if layer.weights]
+    rng = np.random.default_rng(0)
+    chosen = ways(model)
+    found: dict[str, Any] = {"weights": sum(math.prod(kernel.shape) for kernel in kernels)}
+    found["seconds"] = {name: [] for name in names}
+    found["extra_mib"] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name in names:
+            for kernel in kernels:
+                values = rng.standard_normal(kernel.shape, np.float32)
+                kernel.assign(values.astype(kernel.numpy().dtype, copy=False))
+            del values
+            before = _memory("VmRSS", reset=True)
+            start = time.perf_counter()
+            chosen[name]()
+            found["seconds"][name].append(time.perf_counter() - start)
+            found["extra_mib"][name].append(_memory("VmHWM") - before)
+    found["peak_mib"] = _memory("VmHWM")
+    return found
+
+
+def _memory(name: str, *, reset: bool = False) -> float:
+    """MiB of this process' memory, now or at its peak since that was last reset."""
+    if reset:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed before is not to be used unseen
+        Path("/proc/self/clear_refs").write_text("5")
+    (line,) = [one for one in Path("/proc/self/status").read_text().splitlines() if name in one]
+    return int(line.split()[1]) / 1024
+
+
+def main() -> None:
+    """Measures each network in a process of its own, and keeps its figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each (%(default)s)")
+    parser.add_argument("--out", type=Path, default=RESULTS / "pruning_cost.json")
+    parser.add_argument("--cell", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.cell:
+        (size,), (dtype,) = options.sizes, options.dtypes
+        print(json.dumps(cell(size, dtype, options.ways, options.rounds)))
+        return
+    for size in options.sizes:
+        for dtype in options.dtypes:
+            large = size > LARGE
+            names = [name for name in options.ways if not large or name in ("copy", "global")]
+            command = [sys.executable, __file__, "--cell", "--sizes", str(size), "--dtypes", dtype]
+            command += ["--ways", *names, "--rounds", str(1 if large else options.rounds)]
+            quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+            run = subprocess.run(
+                command, capture_output=True, text=True, check=True, env={**os.environ, **quiet}
+            )
+            row = {"size": size, "dtype": dtype, **json.loads(run.stdout.splitlines()[-1])}
+            update(options.out, ("size", "dtype"), row)
+            print(size, dtype, *(f"\n  {name}: {_told(row, name)}" for name in names))
+
+
+def _told(row: dict[str, Any], name: str) -> str:
+    seconds = statistics.median(row["seconds"][name])
+    return f"{seconds:.4f} s, {statistics.median(row['extra_mib'][name]):.0f} MiB more"
+
+
+if __name__ == "__main__":
+    main()
