@@ -2,12 +2,12 @@
 
 import json
 import os
-import platform
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+from keras_l0.export import runner
 from keras_l0.files import write_text
 from keras_l0.versions import versions
 
@@ -31,21 +31,13 @@ def update(path: Path, names: Sequence[str], row: dict[str, Any], **peers: str) 
     """
     made = {
         "day": date.today().isoformat(),
-        "processor": processor(),
+        "processor": f"{runner.processor()}, {os.cpu_count()} cores",
         "versions": {**versions(), **peers},
     }
     rows = earlier(path)
     places = [i for i, old in enumerate(rows) if all(old[name] == row[name] for name in names)]
     place = places[0] if places else len(rows)
     keep(path, [*rows[:place], {**row, **made}, *rows[place + 1 :]])
-
-
-def processor() -> str:
-    """The processor's name, and how many cores of it there are."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{(names or [platform.machine()])[0]}, {os.cpu_count()} cores"
 
 
 def conclude(path: Path, text: str) -> None:

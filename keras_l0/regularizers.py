@@ -86,13 +86,12 @@ def _penalty(l2: float, l0: float, beta: float) -> Any:
             slopes.append((2.0 * l2, w))
         if l0:
             size = ops.minimum(ops.abs(w), EXP_IS_ZERO / beta)
-            half = (0.5 * beta) * size
-            decay = ops.exp(-2.0 * half)
-            # 1 - exp(-x) = tanh(x / 2) (1 + exp(-x)), which does not cancel where x is small
-            # and costs less than expm1.
-            value = value + l0 * _total(ops.tanh(half) * (1.0 + decay))
+            x = beta * size
+            decay = ops.exp(-x)
+            # 1 - exp(-x) cancels where x is small; the series costs less there than expm1 or tanh.
+            value = value + l0 * _total(ops.where(x < 0.3, _series(x), 1.0 - decay))
             # exp turns a rounding of its argument x into a relative error of up to x times that.
-            exact = decay * (1.0 - 2.0 * _lost(0.5 * beta, size, half))
+            exact = decay * (1.0 - _lost(beta, size, x))
             slopes.append((l0 * beta, ops.sign(w) * exact))
 
         def gradient(*args: Any, upstream: Any = None) -> Any:
@@ -103,6 +102,14 @@ def _penalty(l2: float, l0: float, beta: float) -> Any:
         return value, gradient
 
     return penalty
+
+
+def _series(x: Any) -> Any:
+    """1 − exp(−x) for x in [0, 0.3], by its Taylor series up to x⁶."""
+    total: Any = 0.0
+    for n in range(6, 0, -1):
+        total = (x - x * total) * (1.0 / n)
+    return total
 
 
 def _lost(factor: float, x: Any, product: Any) -> Any:

@@ -49,8 +49,8 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
     and kind is not keras.optimizers.Optimizer
 }
 AXES: list[list[str]] = [list(MODELS), POLICIES, list(OPTIMIZERS), list(MODES)]
-# Whose zeros may become more: a weight without a gradient it sets to zero; see below.
-FORGETS = {"Ftrl"}
+# Whose zeros may become more: a weight without a gradient they set to zero; see below.
+FORGETS = {"Ftrl", "ScheduleFreeAdamW"}
 
 
 def whole() -> list[Cell]:
@@ -166,6 +166,20 @@ def test_adafactor_is_nan_where_a_row_and_a_column_have_no_gradient() -> None:
     gradient = [[0.0, 0.0], [0.0, 1.0]]
     assert np.isnan(stepped(keras.optimizers.Adafactor(0.1), gradient)).any()
     assert np.isfinite(stepped(keras.optimizers.Adafactor(0.1, epsilon_1=1e-15), gradient)).all()
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="on the others it starts from the weights")
+@pytest.mark.parametrize("built", [False, True])
+def test_schedule_free_adamw_throws_the_weights_away_in_a_compiled_step(built: bool) -> None:
+    """Its momentum is to start as the weights are, and starts as 0 unless it is built before."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model.compile(keras.optimizers.ScheduleFreeAdamW(1e-3), "mse")
+    if built:
+        model.optimizer.build(model.trainable_variables)
+    (before, _), x = model.get_weights(), np.ones((8, 4), np.float32)
+    model.fit(x, np.zeros((8, 3)), batch_size=8, epochs=1, verbose=0)
+    moved = np.abs(model.get_weights()[0] - before).max()
+    assert moved < 1.1e-3 if built else moved > 0.1
 
 
 def test_the_loop_that_is_tried_is_the_one_of_the_docs() -> None:

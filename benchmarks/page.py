@@ -1,0 +1,245 @@
+"""Writes ``benchmarks/README.md``: what the benchmarks measured, as tables and plots.
+
+Nothing is measured here: all figures come from the files in ``benchmarks/results``. Each row of a
+table has an anchor, so that what is claimed elsewhere can point at it.
+
+    python benchmarks/page.py
+"""
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import page_plots
+from records import RESULTS, earlier
+from step_cost import THEIRS, ratios
+from tables import Line, from_text, over, spread, table
+
+from keras_l0.files import write_text
+
+PAGE = Path(__file__).with_name("README.md")
+Row = dict[str, Any]
+
+HEAD = """# Benchmarks
+
+`make bench` measures what stands here under the first five headings and writes this page, in at
+most 30 minutes on two cores; each is also a program of its own, named under its heading. All single
+timings, seeds, versions and the processor are in `results/`. What is compared runs in turns, in
+processes of its own; a ratio is the median of those of neighbours, with its quartiles. tfmot runs
+in an environment of its own, which `make peers` makes.
+"""
+
+
+def accuracy(rows: Sequence[Row]) -> Iterable[str]:
+    """Means of seeds at each sparsity, and the gates' at each strength."""
+    methods = ("l2-l0", "l2", "tfmot-layers", "tfmot")
+    for network in dict.fromkeys(row["network"] for row in rows):
+        mine = [row for row in rows if row["network"] == network]
+        pruned = [row for row in mine if row["method"] in methods]
+        lines: list[Line] = []
+        for asked in sorted({row["asked"] for row in pruned}):
+            here = [row for row in pruned if row["asked"] == asked]
+            cells = [_mean([r["accuracy"] for r in here if r["method"] == m]) for m in methods]
+            lines.append((f"{network}-{asked:g}", [f"{network}, {100 * asked:g} %", *cells]))
+        head = ["test accuracy, %", "ours, ℓ2-ℓ0", "ours, ℓ2", "tfmot, our layers", "tfmot"]
+        yield table("accuracy", head, lines)
+        lines = []
+        gated = [row for row in mine if row["method"] == "hard-concrete"]
+        for asked in sorted({row["asked"] for row in gated}):
+            here = [row for row in gated if row["asked"] == asked]
+            cells = [_mean([row[name] for row in here]) for name in ("reached", "accuracy")]
+            name = f"{network}-gates-{asked:g}"
+            lines.append((name, [f"{network}, strength {asked:g}", *cells]))
+        yield table("accuracy", ["hard-concrete gates", "sparsity, %", "test accuracy, %"], lines)
+    yield page_plots.accuracy(rows)
+
+
+def steps(rows: Sequence[Row]) -> Iterable[str]:
+    """Each kind of each network."""
+    lines: list[Line] = []
+    for row in rows:
+        found = ratios(row)
+        for name, seconds in row["seconds"].items():
+            kind, _, backend = name.partition(" ")
+            used = row["used"][name]
+            each = statistics.median(statistics.median(turn) for turn in seconds)
+            cells = [
+                f"{row['network']}, {kind}",
+                "tf_keras" if kind in THEIRS else backend,
+                spread(found[name]) if name in found else "",
+                f"{1000 * each:.2f}",
+                str(used["retraces"]),
+                f"{used['peak_mib']:.0f}",
+            ]
+            lines.append((f"{row['network']} {name}", cells))
+    head = ["a training step", "on", "over that with ℓ2", "ms", "retraces", "peak MiB"]
+    yield table("step", head, lines)
+    yield page_plots.steps(rows)
+
+
+def prunings(rows: Sequence[Row]) -> Iterable[str]:
+    """Each way on each size."""
+    lines: list[Line] = []
+    for row in rows:
+        seconds, extra = row["seconds"], row["extra_mib"]
+        for name in seconds:
+            ratio = dict.fromkeys(("obvious", "copy"), "")
+            for base in ratio:
+                if base in seconds and base != name:
+                    ratio[base] = spread(over(seconds[name], seconds[base]))
+            cells = [
+                f"{row['size']:,}, {row['dtype']}, {name}",
+                f"{statistics.median(seconds[name]):.4f}",
+                *ratio.values(),
+                f"{statistics.median(extra[name]):.0f}",
+                f"{row['peak_mib']:.0f}",
+            ]
+            lines.append((f"{row['size']}-{row['dtype']}-{name}", cells))
+    head = ["a pruning", "s", "over the obvious way", "over a masked copy", "extra MiB"]
+    yield table("pruning", [*head, "peak MiB of all"], lines)
+    exponent, text = page_plots.prunings(rows)
+    yield f"Time grows with the number of weights to the power of {exponent:.3f} (`global`).\n"
+    yield text
+
+
+def start_up(rows: Sequence[Row]) -> Iterable[str]:
+    """What importing takes."""
+    lines: list[Line] = []
+    for row in rows:
+        seconds = row["seconds"]
+        for name in ("import keras_l0", "keras-l0 --help"):
+            more = [a - b for a, b in zip(seconds[name], seconds["import keras"], strict=True)]
+            cells = [
+                f"{name}, {row['backend']}",
+                f"{statistics.median(seconds[name]):.2f}",
+                f"{1000 * statistics.median(more):+.0f}",
+                f"{1000 * statistics.median(seconds['added']):.0f}" if "import" in name else "",
+            ]
+            lines.append((f"{name} {row['backend']}", cells))
+    head = ["a process", "s", "ms more than `import keras`", "ms in one that has imported Keras"]
+    yield table("start", head, lines)
+
+
+def export_time(rows: Sequence[Row]) -> Iterable[str]:
+    """What an export takes."""
+    lines: list[Line] = [
+        (
+            row["network"],
+            [
+                f"{row['network']}, {row['parameters']:,} parameters",
+                spread(over(row["export_seconds"], row["stock_seconds"])),
+                f"{statistics.median(row['export_seconds']):.1f}",
+                f"{row['export_bytes']:,}",
+                f"{row['stock_bytes']:,}",
+            ],
+        )
+        for row in rows
+    ]
+    head = ["an export, all candidates run", "over one conversion", "s", "bytes", "converter's"]
+    yield table("export-time", head, lines)
+
+
+def export_bytes(found: dict[str, Any]) -> Iterable[str]:
+    """The smallest right files of each kind, ours and the converter's."""
+    lines: list[Line] = [
+        (
+            f"{name} {one['kind']}",
+            [
+                f"{name}, {one['kind']}",
+                "" if one["stock_bytes"] is None else f"{one['stock_bytes']:,}",
+                f"{one['bytes']:,}",
+            ],
+        )
+        for name, of in found["results"].items()
+        for one in of["summary"]
+    ]
+    yield table("export", ["smallest right file, bytes", "converter", "here"], lines)
+
+
+def _mean(values: Sequence[float]) -> str:
+    """The mean of shares in percent, and their standard deviation."""
+    if not values:
+        return ""
+    mean = 100 * statistics.mean(values)
+    return (
+        f"{mean:.2f} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
+    )
+
+
+def _made(rows: Sequence[Row]) -> str:
+    """What rows were measured by."""
+    days = sorted({row["day"] for row in rows})
+    versions = {name: version for row in rows for name, version in row["versions"].items()}
+    by = ", ".join(f"{name} {version}" for name, version in versions.items())
+    span = " to ".join(dict.fromkeys((days[0], days[-1])))
+    return f"{'; '.join(sorted({row['processor'] for row in rows}))}; {span}; {by}.\n"
+
+
+MEASURED: list[tuple[str, str, Callable[[Sequence[Row]], Iterable[str]]]] = [
+    (
+        "## Accuracy at a sparsity\n\n"
+        "`python benchmarks/accuracy.py`: the same network, initial weights, batches, optimizer, "
+        "epochs and ramp, three seeds. tfmot as its guide has it gives each layer the same "
+        "sparsity; 'our layers' are those that ours ended with. Gates choose the sparsity "
+        "themselves.\n",
+        "accuracy.json",
+        accuracy,
+    ),
+    (
+        "## A training step\n\n`python benchmarks/step_cost.py`\n",
+        "step_cost.json",
+        steps,
+    ),
+    (
+        "## A pruning\n\n"
+        "`python benchmarks/pruning_cost.py`: ten Dense layers to 90 % zeros, blocks of 4x1, half "
+        "of the neurons. The obvious way brings all magnitudes together and calls "
+        "`numpy.partition`; a masked copy is `numpy.where` of each kernel. Extra memory is what "
+        "the process had at its peak, less what it had before.\n",
+        "pruning_cost.json",
+        prunings,
+    ),
+    ("## Start-up\n\n`python benchmarks/start_up.py`\n", "start_up.json", start_up),
+    ("## An export\n\n`python benchmarks/export_time.py`\n", "export_time.json", export_time),
+]
+
+TEXTS = {
+    "latency": "Fewer channels, and latency",
+    "segmentation": "Segmentation",
+    "relevance": "Relevance-based decay",
+    "narrower": "Pruned, or narrow from the beginning",
+    "neurons": "Neurons",
+    "table2": "Table 2",
+    "table3": "Table 3",
+    "table3_further": "Table 3, further",
+    "ablation": "What each part of the recipe is worth",
+    "figure5": "Figure 5",
+    "figure7_small": "Figure 7 in short",
+    "figure8_small": "Figure 8 in short",
+    "figure9_small": "Figure 9 in short",
+    "experiment1": "Experiment 1",
+}
+"""Results that have their tables as text: made by programs of the same name, or by `reproduce`."""
+
+
+def main() -> None:
+    """Writes the page of what has been measured."""
+    parts = [HEAD]
+    for text, name, lines in MEASURED:
+        rows = earlier(RESULTS / name)
+        if rows:
+            parts += [text, *lines(rows), _made(rows)]
+    found = json.loads((RESULTS / "export.json").read_text())
+    parts += ["## Files\n\n`python benchmarks/export.py`\n", *export_bytes(found)]
+    for name, title in TEXTS.items():
+        (path,) = RESULTS.glob(f"{name}.[mt][dx]*")
+        maker = "keras-l0 reproduce" if path.suffix == ".md" else "python benchmarks/"
+        call = f"{maker} {name}" if path.suffix == ".md" else f"{maker}{name}.py"
+        parts += [f"## {title}\n\n`{call}`\n", from_text(name, path.read_text())]
+    write_text(PAGE, "\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
