@@ -2,14 +2,16 @@
 
 import glob
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras.regularizers import Regularizer
 
 from keras_l0.errors import invalid_argument
 from keras_l0.filter_penalties import GradientCount, RedundancyPenalty
-from keras_l0.pruning.neurons import Neurons
+
+if TYPE_CHECKING:
+    from keras_l0.pruning.neurons import Neurons
 
 REDUNDANCY, COUNT = 1e-1, 1e-6
 """The scheme's weights of the two penalties, if nothing else is said."""
@@ -59,7 +61,7 @@ class Composite(Regularizer):
 
 
 def constraints(
-    neurons: Neurons, redundancy: float = REDUNDANCY, count: float = COUNT
+    neurons: "Neurons", redundancy: float = REDUNDANCY, count: float = COUNT
 ) -> dict[str, Regularizer]:
     """The redundancy scheme's penalties, for the kernels of all channels that can be pruned.
 

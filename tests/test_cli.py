@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections import defaultdict
 from pathlib import Path
 
 import keras
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from keras_l0 import cli, prune
+from keras_l0.commands import search
 from keras_l0.regularizers import L2L0
 
 SMALL = ["--warmup", "1", "--ramp", "2", "--finetune", "1"]
@@ -195,19 +195,19 @@ def test_workers_and_machines_of_a_search_draw_by_seeds_of_their_own(
     class Drawn(Exception):  # noqa: N818
         pass
 
-    def search(*_: object, seed: int, **__: object) -> None:
+    def draw(*_: object, seed: int, **__: object) -> None:
         raise Drawn(seed)
 
-    monkeypatch.setattr(cli, "run_search", search)
+    monkeypatch.setattr(search, "search", draw)
     files = [str(model_file), "--data", str(data_file), "--out", str(tmp_path / "out")]
     seeds = []
     for seed in "0", "1":
-        options = cli.parser_for(defaultdict(lambda: cli.search)).parse_args(
+        options = cli.parser().parse_args(
             ["search", *files, "--bound", "val_accuracy=0", "--seed", seed]
         )
         for worker in 0, 1:
             with pytest.raises(Drawn) as drawn:
-                cli._take_part(options, None, worker)
+                search._take_part(options, None, worker)
             seeds.append(drawn.value.args[0])
     assert len(set(seeds)) == 4
 

@@ -18,7 +18,7 @@ from keras import layers
 
 from keras_l0 import cli, compress, explain_sparsity, prune
 from keras_l0.checkpoint import read_tree
-from keras_l0.cli_inputs import arrays_by_input, load_model
+from keras_l0.commands.inputs import arrays_by_input, load_model
 from keras_l0.experiments import records
 from keras_l0.experiments.datasets import Dataset, load_npz
 from keras_l0.export.device import read_timings

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import pytest
@@ -52,12 +53,36 @@ def test_the_import_brings_no_other_package_and_changes_no_environment_variable(
 
 
 def test_every_public_name_of_the_design_is_there_and_no_other() -> None:
-    public = [name for name, value in vars(keras_l0).items() if not is_hidden(name, value)]
+    public = [name for name in dir(keras_l0) if not is_hidden(name)]
     assert sorted(public) == sorted(NAMES)
+    with pytest.raises(AttributeError, match="module 'keras_l0' has no attribute 'Pruner'"):
+        _ = keras_l0.Pruner
 
 
-def is_hidden(name: str, value: object) -> bool:
-    return name.startswith("_") or type(value).__name__ == "module"
+def is_hidden(name: str) -> bool:
+    return name.startswith("_") or type(getattr(keras_l0, name)).__name__ == "module"
+
+
+def test_what_a_file_may_name_is_there_after_the_import_and_all_else_comes_when_asked_for() -> None:
+    code = "import json, sys, keras_l0; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = [name for name in json.loads(run.stdout) if name.partition(".")[0] == "keras_l0"]
+    own = "composite errors filter_penalties optimizers regularizers"
+    assert found == ["keras_l0", *(f"keras_l0.{name}" for name in own.split())]
+
+
+def test_the_programs_help_reads_no_command() -> None:
+    code = "import json, sys; from keras_l0 import cli; cli.parser().format_help(); "
+    code += "print(json.dumps([name for name in sys.modules if name.startswith('keras_l0.c')]))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(run.stdout) == ["keras_l0.composite", "keras_l0.cli"]
+
+
+@pytest.mark.parametrize(("name", "home"), keras_l0._HOMES.items())
+def test_type_checkers_and_python_find_a_name_in_the_same_place(name: str, home: str) -> None:
+    source = Path(keras_l0.__file__).read_text()
+    assert f"    from keras_l0.{home} import {name} as {name}\n" in source
+    assert getattr(keras_l0, name).__module__ == f"keras_l0.{home}"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -18,7 +18,7 @@ from keras.src.saving.serialization_lib import in_safe_mode
 
 import keras_l0
 from keras_l0 import cli, summarize
-from keras_l0.cli_inputs import arrays_by_input, load_model
+from keras_l0.commands.inputs import arrays_by_input, load_model
 from keras_l0.experiments import datasets, records
 from keras_l0.export.device import read_timings
 from keras_l0.search_result import read_settings

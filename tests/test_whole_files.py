@@ -20,6 +20,7 @@ from keras import layers
 
 from keras_l0 import IterativePrune, cli
 from keras_l0.checkpoint import write_tree
+from keras_l0.commands import compress
 from keras_l0.experiments import records
 from keras_l0.export import device, runner
 from keras_l0.export.candidates import Candidate
@@ -298,7 +299,7 @@ def test_compress_out_of_space_leaves_the_older_files(
         (out / name).write_bytes(OLDER)
     short = ["--warmup", "0", "--ramp", "2", "--finetune", "0"]
     arguments = ["compress", *given, "--sparsity", "0.5", "--out", str(out), *short]
-    told = full_after(cli, "run_compress", arguments)
+    told = full_after(compress, "compress", arguments)
     assert f"Not written: File too large: '{out / 'model.keras'}'" in told
     assert [(out / name).read_bytes() for name in names] == [OLDER] * 3
     assert not list(out.glob(".*"))

@@ -1,0 +1,1 @@
+"""The commands of the program: a module each, with its options and what it does."""
