@@ -1,6 +1,7 @@
 PYTHON ?= python3
 TORCH ?= torch
 PYTEST ?= .venv/bin/python -m pytest -n 2
+BENCH = KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python benchmarks
 # What takes no minutes and needs no other processor.
 QUICK = -m "not slow and not arm"
 # On TensorFlow alone: what computes nothing on the backend, or trains for minutes by what other
@@ -15,7 +16,7 @@ JAX = .venv/jax_cache
 ON_JAX = rm -rf $(JAX) && KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(CURDIR)/$(JAX) \
 	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 $(PYTEST)
 
-.PHONY: demo test test-torch test-slow test-arm peers lint clean
+.PHONY: demo test test-torch test-slow test-arm bench peers lint clean
 
 demo: .venv/demo
 	KERAS_BACKEND=tensorflow .venv/bin/keras-l0 demo
@@ -44,6 +45,14 @@ peers: .peers/made
 	$(PYTHON) -m venv .peers
 	.peers/bin/pip install --quiet tensorflow tf_keras tensorflow-model-optimization
 	touch $@
+
+# About half an hour on two cores; tfmot's part is left out where there are no `peers`.
+bench: .venv/dev
+	$(BENCH)/start_up.py
+	$(BENCH)/step_cost.py
+	$(BENCH)/pruning_cost.py
+	$(BENCH)/export_time.py --rounds 1
+	$(BENCH)/accuracy.py --minutes 8
 
 lint: .venv/dev
 	.venv/bin/ruff check .

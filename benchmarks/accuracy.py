@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import page
 import peers
 from records import RESULTS, earlier, update
 
@@ -232,6 +233,7 @@ def main() -> None:
 
         begun = sum(pool.map(attempt, found))
     print(f"{begun} of {len(found)} cells were measured.")
+    page.main()
 
 
 if __name__ == "__main__":

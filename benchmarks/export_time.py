@@ -15,6 +15,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import page
 from records import RESULTS, update
 from stock import stock_file
 
@@ -50,6 +51,7 @@ def main() -> None:
     update(options.out, ("network",), row)
     ratio = statistics.median(a / b for a, b in zip(ours, stock, strict=True))
     print(f"{model.name}: {ratio:.2f} times as long, {report.bytes:,} bytes, not {len(file):,}.")
+    page.main()
 
 
 if __name__ == "__main__":

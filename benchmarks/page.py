@@ -14,8 +14,7 @@ from typing import Any
 
 import page_plots
 from records import RESULTS, earlier
-from step_cost import THEIRS, ratios
-from tables import Line, from_text, over, spread, table
+from tables import THEIRS, Line, from_text, over, spread, step_ratios, table
 
 from keras_l0.files import write_text
 
@@ -60,7 +59,7 @@ def steps(rows: Sequence[Row]) -> Iterable[str]:
     """Each kind of each network."""
     lines: list[Line] = []
     for row in rows:
-        found = ratios(row)
+        found = step_ratios(row)
         for name, seconds in row["seconds"].items():
             kind, _, backend = name.partition(" ")
             used = row["used"][name]
@@ -90,13 +89,14 @@ def prunings(rows: Sequence[Row]) -> Iterable[str]:
                 if base in seconds and base != name:
                     ratio[base] = spread(over(seconds[name], seconds[base]))
             cells = [
-                f"{row['size']:,}, {row['dtype']}, {name}",
+                f"{row['size']:,} {row['dtype']} on {row['backend']}, {name}",
                 f"{statistics.median(seconds[name]):.4f}",
                 *ratio.values(),
                 f"{statistics.median(extra[name]):.0f}",
                 f"{row['peak_mib']:.0f}",
             ]
-            lines.append((f"{row['size']}-{row['dtype']}-{name}", cells))
+            key = f"{row['size']} {row['dtype']} {row['backend']} {name}"
+            lines.append((key, cells))
     head = ["a pruning", "s", "over the obvious way", "over a masked copy", "extra MiB"]
     yield table("pruning", [*head, "peak MiB of all"], lines)
     exponent, text = page_plots.prunings(rows)

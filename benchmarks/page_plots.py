@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from records import RESULTS
-from step_cost import ratios
+from tables import step_ratios
 
 from keras_l0.report.plots import figure_axes, save_figure
 
@@ -40,10 +40,10 @@ _POINT = ("reached", "accuracy")
 def steps(rows: Sequence[Row]) -> str:
     """Each kind's time over that of ℓ2."""
     (ax,) = figure_axes(1, 1)
-    kinds = list(dict.fromkeys(name for row in rows for name in ratios(row)))
+    kinds = list(dict.fromkeys(name for row in rows for name in step_ratios(row)))
     width = 0.8 / len(kinds)
     for place, kind in enumerate(kinds):
-        found = [statistics.median(ratios(row).get(kind, [math.nan])) for row in rows]
+        found = [statistics.median(step_ratios(row).get(kind, [math.nan])) for row in rows]
         at = np.arange(len(rows)) + (place - len(kinds) / 2) * width
         ax.bar(at, found, width, label=kind)
     ax.set_xticks(np.arange(len(rows)), [row["network"] for row in rows], rotation=20)
@@ -56,7 +56,9 @@ def steps(rows: Sequence[Row]) -> str:
 def prunings(rows: Sequence[Row]) -> tuple[float, str]:
     """The exponent of time against size, fitted to ``global``; and the plot of all ways."""
     (ax,) = figure_axes(1, 1)
-    mine = [row for row in rows if row["dtype"] == "float32"]
+    mine = [
+        row for row in rows if (row["dtype"], row["backend"]) == ("float32", rows[0]["backend"])
+    ]
     exponent = math.nan
     for name in dict.fromkeys(name for row in mine for name in row["seconds"]):
         points = [

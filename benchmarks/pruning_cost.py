@@ -22,7 +22,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+import page
 from records import RESULTS, update
 
 SPARSITY = 0.9
@@ -35,8 +37,6 @@ LARGE = 200_000_000
 
 def network(size: int, dtype: str) -> Any:
     """Ten Dense layers side by side, of so many weights in all."""
-    import keras
-
     side = math.isqrt(size // LAYERS)
     inputs = keras.Input((side,), dtype=dtype)
     dense = [keras.layers.Dense(side, use_bias=False, dtype=dtype) for _ in range(LAYERS)]
@@ -132,19 +132,26 @@ def main() -> None:
         (size,), (dtype,) = options.sizes, options.dtypes
         print(json.dumps(cell(size, dtype, options.ways, options.rounds)))
         return
+    backend = keras.config.backend()
     for size in options.sizes:
         for dtype in options.dtypes:
             large = size > LARGE
             names = [name for name in options.ways if not large or name in ("copy", "global")]
             command = [sys.executable, __file__, "--cell", "--sizes", str(size), "--dtypes", dtype]
             command += ["--ways", *names, "--rounds", str(1 if large else options.rounds)]
-            quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+            quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend}
             run = subprocess.run(
                 command, capture_output=True, text=True, check=True, env={**os.environ, **quiet}
             )
-            row = {"size": size, "dtype": dtype, **json.loads(run.stdout.splitlines()[-1])}
-            update(options.out, ("size", "dtype"), row)
+            row = {
+                "size": size,
+                "dtype": dtype,
+                "backend": backend,
+                **json.loads(run.stdout.splitlines()[-1]),
+            }
+            update(options.out, ("size", "dtype", "backend"), row)
             print(size, dtype, *(f"\n  {name}: {_told(row, name)}" for name in names))
+    page.main()
 
 
 def _told(row: dict[str, Any], name: str) -> str:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import page
 from records import RESULTS, update
 
 PYTHON = sys.executable
@@ -57,6 +58,7 @@ def main() -> None:
         update(options.out, ("backend",), row)
         found = {name: statistics.median(seconds) for name, seconds in row["seconds"].items()}
         print(backend, *(f"  {name}: {seconds:.3f} s" for name, seconds in found.items()), sep="\n")
+    page.main()
 
 
 if __name__ == "__main__":

@@ -18,13 +18,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import page
 import peers
 from architectures import ARCHITECTURES
 from records import RESULTS, update
+from tables import THEIRS, step_ratios
 
 KINDS = ("plain", "l2", "l2l0", "l2l0-held", "relevance", "relevance-auto")
 USUAL = KINDS[:4]
-THEIRS = ("tf_keras-l2", "tfmot")
 STEPS = {
     "lenet_300_100": 101,
     "wide_dense": 3,
@@ -87,20 +88,6 @@ def measure(
     }
 
 
-def ratios(row: dict[str, Any]) -> dict[str, list[float]]:
-    """Each kind's time over that of ℓ2 on the same Keras and backend, turn by turn."""
-    turns = {
-        name: [statistics.median(steps) for steps in seconds]
-        for name, seconds in row["seconds"].items()
-    }
-    found = {}
-    for name, mine in turns.items():
-        base = "tf_keras-l2" if name in THEIRS else f"l2 {name.split()[-1]}"
-        if base in turns:
-            found[name] = [one / other for one, other in zip(mine, turns[base], strict=True)]
-    return found
-
-
 def main() -> None:
     """Measures and keeps each network's figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -116,8 +103,9 @@ def main() -> None:
     for network in options.networks:
         row = measure(network, options.kinds, options.backends, bool(theirs), options.rounds)
         update(options.out, ("network",), row, **theirs)
-        for name, found in ratios(row).items():
+        for name, found in step_ratios(row).items():
             print(f"{network}, {name}: {statistics.median(found):.3f} of L2's time")
+    page.main()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,10 @@ import itertools
 import re
 import statistics
 from collections.abc import Sequence
+from typing import Any
+
+THEIRS = ("tf_keras-l2", "tfmot")
+"""The kinds of training steps that run on tf_keras."""
 
 Line = tuple[str, Sequence[str]]
 """A table's row: its name among the anchors, and its cells."""
@@ -70,3 +74,17 @@ def spread(ratios: Sequence[float]) -> str:
 def over(ours: Sequence[float], others: Sequence[float]) -> list[float]:
     """Each over its neighbour."""
     return [one / other for one, other in zip(ours, others, strict=True)]
+
+
+def step_ratios(row: dict[str, Any]) -> dict[str, list[float]]:
+    """Each kind's time over that of ℓ2 on the same Keras and backend, turn by turn."""
+    turns = {
+        name: [statistics.median(steps) for steps in seconds]
+        for name, seconds in row["seconds"].items()
+    }
+    found = {}
+    for name, mine in turns.items():
+        base = "tf_keras-l2" if name in THEIRS else f"l2 {name.split()[-1]}"
+        if base in turns:
+            found[name] = [one / other for one, other in zip(mine, turns[base], strict=True)]
+    return found

@@ -4,7 +4,9 @@ Source: Oliveira, Batista, Seara: "On the Compression of Neural Networks Using �
 Regularization and Weight Pruning", Neural Networks 171 (2024); equation numbers are its.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -70,6 +72,7 @@ class L2L0(keras.regularizers.Regularizer):
         return f"L2L0(l2={self.l2:g}, l0={self.l0:g}, beta={self.beta:g})"
 
 
+@functools.cache
 def _penalty(l2: float, l0: float, beta: float) -> Any:
     """The penalty as a function with a gradient of its own.
 
@@ -77,31 +80,53 @@ def _penalty(l2: float, l0: float, beta: float) -> Any:
     take the derivative of ``expm1`` as ``expm1(x) + 1``.
     """
 
-    @ops.custom_gradient
-    def penalty(w: Any) -> Any:
-        value = ops.zeros((), w.dtype)
-        slopes = []
+    def value(w: Any) -> Any:
+        parts = []
         if l2:  # where it is off, weights may be so large that their squares are infinite
-            value = l2 * _total(ops.square(w))
-            slopes.append((2.0 * l2, w))
+            parts.append(l2 * ops.square(w))
         if l0:
-            size = ops.minimum(ops.abs(w), EXP_IS_ZERO / beta)
-            x = beta * size
-            decay = ops.exp(-x)
+            _, x, decay = _decay(w, beta)
             # 1 - exp(-x) cancels where x is small; the series costs less there than expm1 or tanh.
-            value = value + l0 * _total(ops.where(x < 0.3, _series(x), 1.0 - decay))
+            parts.append(l0 * ops.where(x < 0.3, _series(x), 1.0 - decay))
+        return _total(sum(parts[1:], parts[0])) if parts else ops.zeros((), w.dtype)
+
+    def slope(w: Any, scale: Any) -> Any:
+        parts = [ops.zeros_like(w)]
+        if l2:
+            parts = [(2.0 * l2 * scale) * w]
+        if l0:
+            size, x, decay = _decay(w, beta)
             # exp turns a rounding of its argument x into a relative error of up to x times that.
             exact = decay * (1.0 - _lost(beta, size, x))
-            slopes.append((l0 * beta, ops.sign(w) * exact))
+            parts = [*(parts if l2 else []), (l0 * beta * scale) * (ops.sign(w) * exact)]
+        return sum(parts[1:], parts[0])
 
+    value, slope = _joined(value), _joined(slope)
+
+    @ops.custom_gradient
+    def penalty(w: Any) -> Any:
         def gradient(*args: Any, upstream: Any = None) -> Any:
-            scale = args[0] if upstream is None else upstream
-            parts = [(factor * scale) * slope for factor, slope in slopes]
-            return sum(parts[1:], parts[0]) if parts else ops.zeros_like(w)
+            return slope(w, args[0] if upstream is None else upstream)
 
-        return value, gradient
+        return value(w), gradient
 
     return penalty
+
+
+def _joined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, in one pass over the weights: TensorFlow takes one for each operation."""
+    if keras.config.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=True)
+
+
+def _decay(w: Any, beta: float) -> tuple[Any, Any, Any]:
+    """|w|, where that is not so large that all is 0; β|w|; and exp(−β|w|)."""
+    size = ops.minimum(ops.abs(w), EXP_IS_ZERO / beta)
+    x = beta * size
+    return size, x, ops.exp(-x)
 
 
 def _series(x: Any) -> Any:
