@@ -90,7 +90,7 @@ def prunings(rows: Sequence[Row]) -> Iterable[str]:
                     ratio[base] = spread(over(seconds[name], seconds[base]))
             cells = [
                 f"{row['size']:,} {row['dtype']} on {row['backend']}, {name}",
-                f"{statistics.median(seconds[name]):.4f}",
+                f"{statistics.median(seconds[name]):.3g}",
                 *ratio.values(),
                 f"{statistics.median(extra[name]):.0f}",
                 f"{row['peak_mib']:.0f}",

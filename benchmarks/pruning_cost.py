@@ -36,11 +36,12 @@ LARGE = 200_000_000
 
 
 def network(size: int, dtype: str) -> Any:
-    """Ten Dense layers side by side, of so many weights in all."""
+    """Ten Dense layers side by side, of so many weights in all, and one neuron behind them."""
     side = math.isqrt(size // LAYERS)
     inputs = keras.Input((side,), dtype=dtype)
     dense = [keras.layers.Dense(side, use_bias=False, dtype=dtype) for _ in range(LAYERS)]
-    return keras.Model(inputs, [layer(inputs) for layer in dense])
+    together = keras.layers.Concatenate(dtype=dtype)([layer(inputs) for layer in dense])
+    return keras.Model(inputs, keras.layers.Dense(1, use_bias=False, dtype=dtype)(together))
 
 
 def obvious(kernels: Sequence[Any]) -> None:
@@ -141,7 +142,7 @@ def main() -> None:
             command += ["--ways", *names, "--rounds", str(1 if large else options.rounds)]
             quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend}
             run = subprocess.run(
-                command, capture_output=True, text=True, check=True, env={**os.environ, **quiet}
+                command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **quiet}
             )
             row = {
                 "size": size,

@@ -115,11 +115,24 @@ def _penalty(l2: float, l0: float, beta: float) -> Any:
 
 def _joined(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, in one pass over the weights: TensorFlow takes one for each operation."""
-    if keras.config.backend() != "tensorflow":
+    if keras.config.backend() != "tensorflow" or not _has_xla():
         return function
     import tensorflow as tf
 
     return tf.function(function, jit_compile=True)
+
+
+@functools.cache
+def _has_xla() -> bool:
+    """Whether this TensorFlow compiles by XLA, which not every build of it does."""
+    import tensorflow as tf
+
+    try:
+        with tf.init_scope():
+            tf.function(tf.identity, jit_compile=True)(0.0)
+    except (tf.errors.OpError, NotImplementedError):
+        return False
+    return True
 
 
 def _decay(w: Any, beta: float) -> tuple[Any, Any, Any]:

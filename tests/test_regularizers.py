@@ -15,7 +15,7 @@ from keras import ops
 from numpy.typing import NDArray
 from strategies import invalid
 
-from keras_l0 import L2L0, largest_alpha, scaling_factor, zero_attraction
+from keras_l0 import L2L0, largest_alpha, regularizers, scaling_factor, zero_attraction
 
 Factors = tuple[float, float, float]
 
@@ -478,3 +478,37 @@ def test_table_1_refuses_a_bad_alpha(function: Function, bad: Any) -> None:
 def test_a_learning_rate_may_be_a_numpy_number(function: Function) -> None:
     found = function(norm="l2", learning_rate=np.float32(0.5))
     np.testing.assert_allclose(found, function(norm="l2", learning_rate=0.5), rtol=1e-12)
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="the others join operations by themselves"
+)
+def test_the_penalty_is_the_same_where_tensorflow_has_no_xla(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import tensorflow as tf
+
+    has_xla = regularizers._has_xla
+    w = keras.Variable(np.random.default_rng(0).normal(size=(30, 7)).astype(np.float32))
+    found = []
+    for has in (True, False):
+        monkeypatch.setattr(regularizers, "_has_xla", lambda has=has: has)
+        regularizers._penalty.cache_clear()
+        with tf.GradientTape() as tape:
+            value = L2L0(1e-3, 1e-2, 12.0)(w)
+        found.append([float(value), *tape.gradient(value, w.value).numpy().ravel()])
+    regularizers._penalty.cache_clear()
+    np.testing.assert_allclose(*found, rtol=1e-6)
+    assert has_xla()
+
+
+def test_a_tensorflow_without_xla_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    tf = pytest.importorskip("tensorflow", reason="its error is what is caught")
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise tf.errors.InvalidArgumentError(None, None, "no compiler for this platform")
+
+    regularizers._has_xla.cache_clear()
+    monkeypatch.setattr(tf, "function", refused)
+    assert not regularizers._has_xla()
+    regularizers._has_xla.cache_clear()
