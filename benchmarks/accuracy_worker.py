@@ -94,7 +94,7 @@ def tfmot(job: Job) -> tuple[Any, Any, list[Any]]:
             return layer
         schedule = tfmot.sparsity.keras.PolynomialDecay(
             initial_sparsity=0.0,
-            final_sparsity=next(wanted),
+            final_sparsity=min(next(wanted), 1 - 1e-6),  # it takes no 1
             begin_step=job["begin"] * steps,
             end_step=job["end"] * steps,
         )
