@@ -46,13 +46,12 @@ peers: .peers/made
 	.peers/bin/pip install --quiet tensorflow tf_keras tensorflow-model-optimization
 	touch $@
 
-# About half an hour on two cores; tfmot's part is left out where there are no `peers`.
+# tfmot's part is left out where there are no `peers`.
 bench: .venv/dev
 	$(BENCH)/start_up.py
 	$(BENCH)/step_cost.py
 	$(BENCH)/pruning_cost.py
 	$(BENCH)/export_time.py --rounds 1
-	$(BENCH)/accuracy.py --minutes 8
 
 lint: .venv/dev
 	.venv/bin/ruff check .

@@ -23,11 +23,11 @@ Row = dict[str, Any]
 
 HEAD = """# Benchmarks
 
-`make bench` measures what stands here under the first five headings and writes this page, in at
-most 30 minutes on two cores; each is also a program of its own, named under its heading. All single
-timings, seeds, versions and the processor are in `results/`. What is compared runs in turns, in
-processes of its own; a ratio is the median of those of neighbours, with its quartiles. tfmot runs
-in an environment of its own, which `make peers` makes.
+`make bench` measures steps, prunings, start-up and exports again and writes this page; each is also
+a program of its own, named under its heading. All single timings, seeds, versions and the processor
+are in `results/`. What is compared runs in turns, in processes of its own; a ratio is the median of
+those of neighbours, with its quartiles. tfmot runs in an environment of its own, which `make peers`
+makes.
 """
 
 

@@ -26,7 +26,7 @@ SECONDS = 30
 
 FUNCTIONS = {
     name: found
-    for name, found in vars(keras_l0).items()
+    for name, found in ((name, getattr(keras_l0, name)) for name in dir(keras_l0))
     if callable(found) and not name.startswith("_")
 }
 ERRORS = {"ValueError": ValueError, "ImportError": ImportError, "RuntimeError": RuntimeError}
