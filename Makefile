@@ -6,7 +6,7 @@ BENCH = KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python benchma
 QUICK = -m "not slow and not arm"
 # On TensorFlow alone: what computes nothing on the backend, or trains for minutes by what other
 # files try on each.
-ONCE = bench damage encodings files goals norms notebooks plots records schedules search \
+ONCE = bench benchmarks damage encodings files goals norms notebooks plots records schedules search \
 	strangers structural units whole_files
 AGAIN = $(QUICK) $(patsubst %,--ignore=tests/test_%.py,$(ONCE))
 # Of what is slow, these too, which take long and hardly reach a backend.
