@@ -36,9 +36,10 @@ from typing import Any
 import numpy as np
 import page
 import peers
+from architectures import ARCHITECTURES
 from records import RESULTS, earlier, update
 
-from keras_l0.experiments.datasets import load
+from keras_l0.experiments.datasets import fit_to, load, preprocess
 
 SPARSITIES = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 SEEDS = (0, 1, 2)
@@ -77,19 +78,18 @@ STRENGTHS = (1e-6, 3e-6, 1e-5, 3e-5)
 def write_data(network: str, seen: str, path: Path) -> None:
     """The images that are trained on, and those that are looked at afterwards."""
     setup = SETUPS[network]
-    data = load(setup.data)
-    scale = np.float32(255)
+    data = preprocess(load(setup.data))
     x, y = data.x_train, data.y_train
     train = slice(0, min(setup.images, len(x) - HELD_BACK))
-    looked = (
-        (x[-HELD_BACK:], y[-HELD_BACK:]) if seen == "validation" else (data.x_test, data.y_test)
-    )
-    shape = {"lenet_300_100": (784,), "lenet_5_caffe": (28, 28, 1)}.get(network, (32, 32, 3))
+    looked = data.x_test, data.y_test
+    if seen == "validation":
+        looked = x[-HELD_BACK:], y[-HELD_BACK:]
+    shape = ARCHITECTURES[network].input_shape
     np.savez(
         path,
-        x=(x[train] / scale).reshape(-1, *shape).astype(np.float32),
+        x=fit_to(x[train], shape),
         y=y[train].ravel().astype(np.int64),
-        x_seen=(looked[0] / scale).reshape(-1, *shape).astype(np.float32),
+        x_seen=fit_to(looked[0], shape),
         y_seen=looked[1].ravel().astype(np.int64),
     )
 
@@ -143,7 +143,7 @@ def candidates(network: str) -> Iterator[dict[str, Any]]:
             yield job(network, "l2-l0" if l0 else "l2", AT, 0, l2=l2, l0=l0, beta=BETA)
 
 
-def choose(network: str, workers: int) -> None:
+def choose(network: str, workers: int, theirs: dict[str, str]) -> None:
     """Tries what was not tried yet."""
     done = [tuple(row[name] for name in TRIED) for row in earlier(CHOICE)]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool:
@@ -154,7 +154,7 @@ def choose(network: str, workers: int) -> None:
             row = {name: one.get(name) for name in TRIED}
             if tuple(row.values()) not in done:
                 found = train({**one, "data": str(data)})
-                keep(CHOICE, TRIED, {**row, **found})
+                keep(CHOICE, TRIED, {**row, **found}, theirs)
 
         list(pool.map(attempt, candidates(network)))
 
@@ -179,7 +179,7 @@ def cells(network: str) -> Iterator[dict[str, Any]]:
             yield {"network": network, "method": "hard-concrete", "asked": strength, "seed": seed}
 
 
-def measure(cell: dict[str, Any], data: Path, out: Path) -> None:
+def measure(cell: dict[str, Any], data: Path, out: Path, theirs: dict[str, str]) -> None:
     """Trains one cell and keeps what came of it."""
     network, method, asked, seed = (cell[name] for name in CELL)
     if method == "hard-concrete":
@@ -188,16 +188,24 @@ def measure(cell: dict[str, Any], data: Path, out: Path) -> None:
         given = job(network, method, asked, seed, **settings(network, method))
     if method == "tfmot-layers":
         same = {**cell, "method": "l2-l0"}
-        (ours,) = [row for row in earlier(out) if all(row[name] == same[name] for name in CELL)]
-        given["sparsities"] = ours["layers"]
-    keep(out, CELL, {**cell, **train({**given, "data": str(data)})})
+        found = _rows(out, same)
+        if not found:  # another worker may be at it still
+            measure(same, data, out, theirs)
+            found = _rows(out, same)
+        given["sparsities"] = found[0]["layers"]
+    keep(out, CELL, {**cell, **train({**given, "data": str(data)})}, theirs)
     print(network, method, asked, seed, flush=True)
 
 
-def keep(out: Path, names: tuple[str, ...], row: dict[str, Any]) -> None:
+def _rows(out: Path, cell: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is there of a cell."""
+    return [row for row in earlier(out) if all(row[name] == cell[name] for name in CELL)]
+
+
+def keep(out: Path, names: tuple[str, ...], row: dict[str, Any], theirs: dict[str, str]) -> None:
     """Writes a row, one thread at a time."""
     with LOCK:
-        update(out, names, row, **peers.versions())
+        update(out, names, row, **theirs)
 
 
 def main() -> None:
@@ -213,7 +221,7 @@ def main() -> None:
     theirs = peers.versions()
     if options.choose:
         for network in options.networks:
-            choose(network, options.workers)
+            choose(network, options.workers, theirs)
         return
     rows = {tuple(row[name] for name in CELL): row["day"] for row in earlier(options.out)}
     found = [cell for network in options.networks for cell in cells(network)]
@@ -228,7 +236,7 @@ def main() -> None:
         def attempt(cell: dict[str, Any]) -> bool:
             begins = time.monotonic() < deadline
             if begins:
-                measure(cell, paths[cell["network"]], options.out)
+                measure(cell, paths[cell["network"]], options.out, theirs)
             return begins
 
         begun = sum(pool.map(attempt, found))

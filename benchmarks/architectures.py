@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 Keras = Any
@@ -18,22 +19,15 @@ class Architecture:
     text: str
 
 
-def lenet_300_100(keras: Keras, regularizer: Any = None) -> Any:
-    """266,610 parameters."""
+def dense_network(
+    keras: Keras, regularizer: Any = None, *, inputs: int, hidden: tuple[int, int]
+) -> Any:
+    """Two hidden layers of ReLU units and a softmax."""
     dense = _dense(keras, regularizer)
-    inputs = x = keras.Input((784,))
-    for units in (300, 100):
+    given = x = keras.Input((inputs,))
+    for units in hidden:
         x = dense(units, activation="relu")(x)
-    return keras.Model(inputs, dense(10, activation="softmax")(x))
-
-
-def wide_dense(keras: Keras, regularizer: Any = None) -> Any:
-    """21.0 million parameters."""
-    dense = _dense(keras, regularizer)
-    inputs = x = keras.Input((1024,))
-    for units in (4096, 4096):
-        x = dense(units, activation="relu")(x)
-    return keras.Model(inputs, dense(10, activation="softmax")(x))
+    return keras.Model(given, dense(10, activation="softmax")(x))
 
 
 def lenet_5_caffe(keras: Keras, regularizer: Any = None) -> Any:
@@ -60,7 +54,7 @@ def vgg_9(keras: Keras, regularizer: Any = None) -> Any:
 
 
 def resnet_8(keras: Keras, regularizer: Any = None) -> Any:
-    """He et al.'s CIFAR-10 network with one block in each of three stages; 78,330 parameters."""
+    """He et al.'s CIFAR-10 network with one block in each of three stages; 78,714 parameters."""
     conv, dense = _conv(keras, regularizer), _dense(keras, regularizer)
 
     def normalized(filters: int, size: int, strides: int, x: Any) -> Any:
@@ -93,22 +87,19 @@ def attention(keras: Keras, regularizer: Any = None, *, width: int, blocks: int)
     return keras.Model(inputs, dense(10, activation="softmax")(x))
 
 
-def _small_attention(keras: Keras, regularizer: Any = None) -> Any:
-    return attention(keras, regularizer, width=64, blocks=2)
-
-
-def _large_attention(keras: Keras, regularizer: Any = None) -> Any:
-    return attention(keras, regularizer, width=512, blocks=3)
-
+_LENET = partial(dense_network, inputs=784, hidden=(300, 100))
+_WIDE = partial(dense_network, inputs=1024, hidden=(4096, 4096))
+_SMALL_ATTENTION = partial(attention, width=64, blocks=2)
+_LARGE_ATTENTION = partial(attention, width=512, blocks=3)
 
 ARCHITECTURES = {
-    "lenet_300_100": Architecture(lenet_300_100, (784,), 100, "dense, small"),
-    "wide_dense": Architecture(wide_dense, (1024,), 100, "dense, large"),
+    "lenet_300_100": Architecture(_LENET, (784,), 100, "dense, small"),
+    "wide_dense": Architecture(_WIDE, (1024,), 100, "dense, large"),
     "lenet_5_caffe": Architecture(lenet_5_caffe, (28, 28, 1), 100, "convolutional, small"),
     "resnet_8": Architecture(resnet_8, (32, 32, 3), 128, "convolutional, residual"),
     "vgg_9": Architecture(vgg_9, (32, 32, 3), 16, "convolutional, large"),
-    "attention_64": Architecture(_small_attention, (32, 64), 32, "attention, small"),
-    "attention_512": Architecture(_large_attention, (32, 512), 8, "attention, large"),
+    "attention_64": Architecture(_SMALL_ATTENTION, (32, 64), 32, "attention, small"),
+    "attention_512": Architecture(_LARGE_ATTENTION, (32, 512), 8, "attention, large"),
 }
 
 

@@ -24,7 +24,9 @@ def accuracy(rows: Sequence[Row]) -> str:
             points = []
             for asked in sorted({row["asked"] for row in mine}):
                 here = [row for row in mine if row["asked"] == asked]
-                means = [statistics.mean(row[name] for row in here) for name in _POINT]
+                means = [
+                    statistics.mean(row[name] for row in here) for name in ("reached", "accuracy")
+                ]
                 points.append((100 * (1 - means[0]), 100 * (1 - means[1])))
             style = "x:" if method == "hard-concrete" else "o-"
             ax.plot(*zip(*sorted(points), strict=True), style, label=method, markersize=4)
@@ -32,9 +34,6 @@ def accuracy(rows: Sequence[Row]) -> str:
         ax.set_ylabel("test error, %")
     axes[-1].legend(frameon=False)
     return _saved(axes[0], "accuracy", "Test error against the weights that are left")
-
-
-_POINT = ("reached", "accuracy")
 
 
 def steps(rows: Sequence[Row]) -> str:

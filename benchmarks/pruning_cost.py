@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import memory
 import numpy as np
 import page
 from records import RESULTS, update
@@ -101,22 +102,20 @@ def cell(size: int, dtype: str, names: Sequence[str], rounds: int) -> dict[str, 
                 values = rng.standard_normal(kernel.shape, np.float32)
                 kernel.assign(values.astype(kernel.numpy().dtype, copy=False))
             del values
-            before = _memory("VmRSS", reset=True)
+            before = _settle()
             start = time.perf_counter()
             chosen[name]()
             found["seconds"][name].append(time.perf_counter() - start)
-            found["extra_mib"][name].append(_memory("VmHWM") - before)
-    found["peak_mib"] = _memory("VmHWM")
+            found["extra_mib"][name].append(memory.mib("VmHWM") - before)
+    found["peak_mib"] = memory.mib("VmHWM")
     return found
 
 
-def _memory(name: str, *, reset: bool = False) -> float:
-    """MiB of this process' memory, now or at its peak since that was last reset."""
-    if reset:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed before is not to be used unseen
-        Path("/proc/self/clear_refs").write_text("5")
-    (line,) = [one for one in Path("/proc/self/status").read_text().splitlines() if name in one]
-    return int(line.split()[1]) / 1024
+def _settle() -> float:
+    """MiB of this process now, from where its peak counts anew."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed before is not to be used unseen
+    Path("/proc/self/clear_refs").write_text("5")
+    return memory.mib("VmRSS")
 
 
 def main() -> None:

@@ -11,9 +11,9 @@ import json
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
+import memory
 import numpy as np
 from architectures import ARCHITECTURES, Architecture
 
@@ -64,13 +64,6 @@ def theirs(kind: str, architecture: Architecture) -> tuple[Any, Any, Any, list[A
     return tf_keras, model, tf_keras.optimizers.Adam(), [tfmot.sparsity.keras.UpdatePruningStep()]
 
 
-def peak_memory() -> float:
-    """The most memory that this process has had, in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (peak,) = [line.split()[1] for line in lines if line.startswith("VmHWM")]
-    return int(peak) / 1024
-
-
 def main() -> None:
     """Trains until told to end."""
     network, kind, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -92,7 +85,7 @@ def main() -> None:
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             if sys.stdin.readline().strip() != "go":
                 used = {"traces": self.first, "retraces": traces[0] - self.first}
-                print(json.dumps({**used, "peak_mib": peak_memory()}), flush=True)
+                print(json.dumps({**used, "peak_mib": memory.mib("VmHWM")}), flush=True)
                 os._exit(0)
             self.seconds: list[float] = []
             self.began = time.perf_counter()

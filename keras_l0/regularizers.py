@@ -72,7 +72,7 @@ class L2L0(keras.regularizers.Regularizer):
         return f"L2L0(l2={self.l2:g}, l0={self.l0:g}, beta={self.beta:g})"
 
 
-@functools.cache
+@functools.lru_cache(maxsize=128)  # a search draws ever new strengths
 def _penalty(l2: float, l0: float, beta: float) -> Any:
     """The penalty as a function with a gradient of its own.
 
@@ -91,15 +91,15 @@ def _penalty(l2: float, l0: float, beta: float) -> Any:
         return _total(sum(parts[1:], parts[0])) if parts else ops.zeros((), w.dtype)
 
     def slope(w: Any, scale: Any) -> Any:
-        parts = [ops.zeros_like(w)]
+        parts = []
         if l2:
-            parts = [(2.0 * l2 * scale) * w]
+            parts.append((2.0 * l2 * scale) * w)
         if l0:
             size, x, decay = _decay(w, beta)
             # exp turns a rounding of its argument x into a relative error of up to x times that.
             exact = decay * (1.0 - _lost(beta, size, x))
-            parts = [*(parts if l2 else []), (l0 * beta * scale) * (ops.sign(w) * exact)]
-        return sum(parts[1:], parts[0])
+            parts.append((l0 * beta * scale) * (ops.sign(w) * exact))
+        return sum(parts[1:], parts[0]) if parts else ops.zeros_like(w)
 
     value, slope = _joined(value), _joined(slope)
 

@@ -103,18 +103,15 @@ def marked(arrays: Iterable[Array], cut: Cut, order: Order) -> Iterator[NDArray[
     """Which of each array's values go: those below a cut, and the first of those at it."""
     left = cut.ties
     for array in arrays:
-        gone = np.empty(array.size, bool)
-        place = 0
-        for chunk in chunks(array):
+        gone = np.empty(array.shape, bool)
+        for chunk, here in zip(chunks(array), chunks(gone), strict=True):
             keys = order(chunk)
-            here = gone[place : place + chunk.size]
             np.less(keys, cut.key, out=here)
             if left:
                 ties = np.flatnonzero(keys == cut.key)[:left]
                 here[ties] = True
                 left -= ties.size
-            place += chunk.size
-        yield gone.reshape(array.shape)
+        yield gone
 
 
 def zeroed(array: Array, cut: Cut, order: Order) -> tuple[Array, NDArray[np.intp]]:
