@@ -6,6 +6,7 @@ table has an anchor, so that what is claimed elsewhere can point at it.
     python benchmarks/page.py
 """
 
+import itertools
 import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,8 @@ import page_plots
 from records import RESULTS, earlier
 from tables import THEIRS, Line, from_text, over, spread, step_ratios, table
 
+from keras_l0.export.cost import PROCESSORS, pays_from
+from keras_l0.export.runtime import BLOCKS, ROWS
 from keras_l0.files import write_text
 
 PAGE = Path(__file__).with_name("README.md")
@@ -158,6 +161,18 @@ def export_bytes(found: dict[str, Any]) -> Iterable[str]:
     yield table("export", ["smallest right file, bytes", "converter", "here"], lines)
 
 
+def sparse_pays() -> Iterable[str]:
+    """From how many zeros on a sparse form is faster, by the costs that exports are chosen by."""
+    names = {ROWS: "single", BLOCKS: "blocks"}
+    lines: list[Line] = []
+    for processor, kind, form in itertools.product(PROCESSORS, ("float32", "int8"), names):
+        share = pays_from(processor, kind, form, PAYING_INPUTS)
+        cells = [f"{processor}, {kind}, {names[form]}", f"{100 * share:.0f}"]
+        if share < 1:
+            lines.append((f"{processor} {kind} {names[form]}", cells))
+    yield table("pays", ["faster sparse than dense", "from zeros, %"], lines)
+
+
 def _mean(values: Sequence[float]) -> str:
     """The mean of shares in percent, and their standard deviation."""
     if not values:
@@ -205,6 +220,14 @@ MEASURED: list[tuple[str, str, Callable[[Sequence[Row]], Iterable[str]]]] = [
     ("## An export\n\n`python benchmarks/export_time.py`\n", "export_time.json", export_time),
 ]
 
+PAYING_INPUTS = 512
+PAYING = f"""## Where sparse weights are faster
+
+Fully connected layers of {PAYING_INPUTS} inputs, zeros one by one or in blocks of four inputs, by
+the costs in `keras_l0/export/cost.py`: instructions on ARM, which `make test-arm` holds against
+what is executed, and time on x86.
+"""
+
 TEXTS = {
     "latency": "Fewer channels, and latency",
     "segmentation": "Segmentation",
@@ -233,6 +256,7 @@ def main() -> None:
             parts += [text, *lines(rows), _made(rows)]
     found = json.loads((RESULTS / "export.json").read_text())
     parts += ["## Files\n\n`python benchmarks/export.py`\n", *export_bytes(found)]
+    parts += [PAYING, *sparse_pays()]
     for name, title in TEXTS.items():
         (path,) = RESULTS.glob(f"{name}.[mt][dx]*")
         maker = "keras-l0 reproduce" if path.suffix == ".md" else "python benchmarks/"
