@@ -1,7 +1,7 @@
 """How right networks are at a sparsity: ours, tfmot's, and by hard-concrete gates.
 
 Each method trains the same network from the same weights, on the same batches, with Adam at 1e-3,
-for as many epochs and along the same cubic ramp:
+for as many epochs, on TensorFlow; all but the gates prune between the same two epochs:
 
 - ``l2``: an ℓ2 penalty and ``GlobalPrune``;
 - ``l2-l0``: ``L2L0`` and ``GlobalPrune``;
@@ -11,15 +11,20 @@ for as many epochs and along the same cubic ramp:
   what global ranking brings and what ℓ0 brings are told apart;
 - ``hard-concrete``: Louizos et al.'s gates, which choose the sparsity themselves by a strength.
 
-Strengths are chosen by ``--choose`` on 10,000 images held back from the training data, for each
-method and network with one seed at a sparsity of 97 %; test images are seen by the cells alone.
-Cells that were not measured come first, then the oldest, until the minutes are over.
+Our ramp is ``GlobalPrune``'s own, of a pruning an epoch; tfmot's is its ``PolynomialDecay``, of one
+every hundred steps.
+
+Strengths are chosen by ``--choose`` on 10,000 images held back from the training data, six for
+each method and network with one seed at a sparsity of 97 %; test images are seen by the cells
+alone. Cells that were not measured, or by other settings, come first, then the oldest, until the
+minutes are over.
 
     python benchmarks/accuracy.py --choose
     python benchmarks/accuracy.py --minutes 15 --workers 2
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -27,7 +32,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,14 +70,19 @@ class Setup:
 
 
 SETUPS = {
-    "lenet_300_100": Setup("mnist", 50_000, 15, 3, 10),
-    "lenet_5_caffe": Setup("mnist", 50_000, 10, 2, 7),
+    "lenet_300_100": Setup("mnist", 50_000, 10, 2, 7),
+    "lenet_5_caffe": Setup("mnist", 20_000, 10, 2, 7),
     "resnet_8": Setup("cifar10", 20_000, 15, 3, 10),
 }
 
-L2S = (1e-6, 1e-5, 1e-4)
-L0S = (1e-6, 1e-5, 1e-4)
+TRIES = {
+    "l2": [(l2, 0.0) for l2 in (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4)],
+    "l2-l0": [(l2, l0) for l2 in (1e-6, 1e-5) for l0 in (3e-6, 1e-5, 3e-5)],
+}
+"""The strengths of ℓ2 and ℓ0 that are tried; tfmot's are those of ``l2``."""
+
 STRENGTHS = (1e-6, 3e-6, 1e-5, 3e-5)
+"""Of the gates."""
 
 
 def write_data(network: str, seen: str, path: Path) -> None:
@@ -98,12 +108,11 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     """What came of a job, trained in a process of its own on one core."""
     python = peers.PYTHON if job["method"].startswith("tfmot") else Path(sys.executable)
     alone = {
-        "KERAS_BACKEND": "tensorflow" if job["method"].startswith("tfmot") else "jax",
+        "KERAS_BACKEND": "tensorflow",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "OMP_NUM_THREADS": "1",
         "TF_NUM_INTRAOP_THREADS": "1",
         "TF_NUM_INTEROP_THREADS": "1",
-        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
     }
     start = time.monotonic()
     run = subprocess.run(
@@ -128,6 +137,8 @@ def job(network: str, method: str, sparsity: float, seed: int, **settings: Any) 
         "method": method,
         "sparsity": sparsity,
         "seed": seed,
+        "images": setup.images,
+        "batch": ARCHITECTURES[network].batch,
         "epochs": setup.epochs,
         "begin": setup.begin,
         "end": setup.end,
@@ -135,71 +146,88 @@ def job(network: str, method: str, sparsity: float, seed: int, **settings: Any) 
     }
 
 
-def candidates(network: str) -> Iterator[dict[str, Any]]:
-    """The settings that are tried on validation images."""
-    for l2 in L2S:
-        yield job(network, "tfmot", AT, 0, l2=l2)
-        for l0 in (0.0, *L0S):
-            yield job(network, "l2-l0" if l0 else "l2", AT, 0, l2=l2, l0=l0, beta=BETA)
+def tries(network: str, method: str) -> Iterator[dict[str, Any]]:
+    """What is tried for a method on validation images."""
+    for l2, l0 in TRIES.get(method, TRIES["l2"]):
+        yield job(network, method, AT, 0, l2=l2, l0=l0, beta=BETA)
+
+
+def tried(network: str, method: str) -> list[dict[str, Any]]:
+    """What came of the tries of a method by now."""
+    planned = list(tries(network, method))
+    return [row for row in earlier(CHOICE) if row["settings"] in planned]
+
+
+def best(network: str, method: str) -> dict[str, Any]:
+    """The best of all that was to be tried for a method on a network."""
+    found = tried(network, method)
+    if len(found) < len(list(tries(network, method))):
+        raise SystemExit(f"{network}, {method}: run benchmarks/accuracy.py --choose to its end.")
+    return max(found, key=lambda row: row["accuracy"])
 
 
 def choose(network: str, workers: int, theirs: dict[str, str]) -> None:
     """Tries what was not tried yet."""
-    done = [tuple(row[name] for name in TRIED) for row in earlier(CHOICE)]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool:
         data = Path(folder) / "data.npz"
         write_data(network, "validation", data)
 
         def attempt(one: dict[str, Any]) -> None:
-            row = {name: one.get(name) for name in TRIED}
-            if tuple(row.values()) not in done:
-                found = train({**one, "data": str(data)})
-                keep(CHOICE, TRIED, {**row, **found}, theirs)
+            more: dict[str, Any] = {"data": str(data)}
+            if one["method"] == "tfmot-layers":
+                more["sparsities"] = best(network, "l2-l0")["layers"]
+            row = {**{name: one[name] for name in TRIED}, "settings": one}
+            keep(CHOICE, TRIED, {**row, **train({**one, **more})}, theirs)
 
-        list(pool.map(attempt, candidates(network)))
-
-
-def settings(network: str, method: str) -> dict[str, Any]:
-    """The best of those that were tried for a method on a network."""
-    name = "tfmot" if method == "tfmot-layers" else method
-    rows = [row for row in earlier(CHOICE) if (row["network"], row["method"]) == (network, name)]
-    if not rows:
-        raise SystemExit(f"Nothing was chosen for {network}: run benchmarks/accuracy.py --choose.")
-    best = max(rows, key=lambda row: row["accuracy"])
-    return {"l2": best["l2"], "l0": best["l0"] or 0.0, "beta": BETA}
+        for methods in METHODS[:3], METHODS[3:4]:  # the layers of one come from another
+            todo = []
+            for method in methods:
+                if theirs or not method.startswith("tfmot"):
+                    done = [row["settings"] for row in tried(network, method)]
+                    todo += [one for one in tries(network, method) if one not in done]
+            list(pool.map(attempt, todo))
 
 
-def cells(network: str) -> Iterator[dict[str, Any]]:
-    """All that is to be measured on a network; what another needs comes before it."""
-    for seed in SEEDS:
-        for sparsity in SPARSITIES:
-            for method in METHODS[:-1]:
-                yield {"network": network, "method": method, "asked": sparsity, "seed": seed}
-        for strength in STRENGTHS:
-            yield {"network": network, "method": "hard-concrete", "asked": strength, "seed": seed}
+def settings(cell: dict[str, Any]) -> dict[str, Any]:
+    """What a cell is trained by."""
+    network, method, asked, seed = (cell[name] for name in CELL)
+    if method == METHODS[-1]:
+        return job(network, method, 0.0, seed, strength=asked)
+    chosen = best(network, method)
+    return job(network, method, asked, seed, l2=chosen["l2"], l0=chosen["l0"], beta=BETA)
+
+
+def cells(networks: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """All that is to be measured, the sparsest first; what another needs comes before it."""
+    for asked in sorted(SPARSITIES, reverse=True):
+        for network, seed, method in itertools.product(networks, SEEDS, METHODS[:-1]):
+            yield {"network": network, "method": method, "asked": asked, "seed": seed}
+    for asked, network, seed in itertools.product(STRENGTHS, networks, SEEDS):
+        yield {"network": network, "method": METHODS[-1], "asked": asked, "seed": seed}
 
 
 def measure(cell: dict[str, Any], data: Path, out: Path, theirs: dict[str, str]) -> None:
-    """Trains one cell and keeps what came of it."""
-    network, method, asked, seed = (cell[name] for name in CELL)
-    if method == "hard-concrete":
-        given = job(network, method, 0.0, seed, strength=asked)
-    else:
-        given = job(network, method, asked, seed, **settings(network, method))
-    if method == "tfmot-layers":
+    """Trains one cell and keeps what came of it, and what it was trained by."""
+    given = settings(cell)
+    more: dict[str, Any] = {"data": str(data)}
+    if cell["method"] == "tfmot-layers":
         same = {**cell, "method": "l2-l0"}
-        found = _rows(out, same)
-        if not found:  # another worker may be at it still
+        if not is_there(out, same):  # another worker may be at it still
             measure(same, data, out, theirs)
-            found = _rows(out, same)
-        given["sparsities"] = found[0]["layers"]
-    keep(out, CELL, {**cell, **train({**given, "data": str(data)})}, theirs)
-    print(network, method, asked, seed, flush=True)
+        more["sparsities"] = row_of(out, same)["layers"]
+    keep(out, CELL, {**cell, **train({**given, **more}), "settings": given}, theirs)
+    print(*(cell[name] for name in CELL), flush=True)
 
 
-def _rows(out: Path, cell: dict[str, Any]) -> list[dict[str, Any]]:
-    """What is there of a cell."""
-    return [row for row in earlier(out) if all(row[name] == cell[name] for name in CELL)]
+def row_of(out: Path, cell: dict[str, Any]) -> dict[str, Any]:
+    """What came of a cell; empty where it was not measured."""
+    rows = [row for row in earlier(out) if all(row[name] == cell[name] for name in CELL)]
+    return rows[0] if rows else {}
+
+
+def is_there(out: Path, cell: dict[str, Any]) -> bool:
+    """Whether a cell was measured, by the settings that it has now."""
+    return row_of(out, cell).get("settings") == settings(cell)
 
 
 def keep(out: Path, names: tuple[str, ...], row: dict[str, Any], theirs: dict[str, str]) -> None:
@@ -223,11 +251,13 @@ def main() -> None:
         for network in options.networks:
             choose(network, options.workers, theirs)
         return
-    rows = {tuple(row[name] for name in CELL): row["day"] for row in earlier(options.out)}
-    found = [cell for network in options.networks for cell in cells(network)]
-    found = [cell for cell in found if theirs or not cell["method"].startswith("tfmot")]
-    # Those that were never measured have no day, and come first; sorting keeps the order of a day.
-    found.sort(key=lambda cell: rows.get(tuple(cell[name] for name in CELL), ""))
+    found = [
+        cell for cell in cells(options.networks) if theirs or not cell["method"].startswith("tfmot")
+    ]
+    # Sorting keeps the order among those of a day.
+    found.sort(
+        key=lambda cell: row_of(options.out, cell)["day"] if is_there(options.out, cell) else ""
+    )
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.workers) as pool:
         paths = {network: Path(folder) / f"{network}.npz" for network in options.networks}
         for network, path in paths.items():

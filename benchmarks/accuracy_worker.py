@@ -14,6 +14,8 @@ import numpy as np
 from architectures import ARCHITECTURES
 
 Job = dict[str, Any]
+FREQUENCY = 100
+"""Steps between tfmot's prunings, as its guide has it; it must divide the ramp to reach its end."""
 
 
 def initial(model: Any, seed: int) -> None:
@@ -32,26 +34,18 @@ def kernels(model: Any) -> list[Any]:
     return [layer for layer in inner if getattr(layer, "kernel", None) is not None]
 
 
-def batches(keras: Any, x: Any, y: Any, job: Job) -> Any:
-    """The examples in another order each epoch, the same in each Keras."""
+def batches(x: Any, y: Any, job: Job) -> Any:
+    """The examples of all epochs, each in another order, the same in each Keras."""
+    import tensorflow as tf
 
-    class Shuffled(keras.utils.Sequence):  # type: ignore[misc,name-defined]
-        epoch = 0
-
-        def __len__(self) -> int:
-            return len(x) // job["batch"]
-
-        def __getitem__(self, place: int) -> Any:
-            if place == 0 or not hasattr(self, "order"):
-                rng = np.random.default_rng((job["seed"], self.epoch))
-                self.order = rng.permutation(len(x))
-            chosen = self.order[place * job["batch"] : (place + 1) * job["batch"]]
-            return x[chosen], y[chosen]
-
-        def on_epoch_end(self) -> None:
-            self.epoch += 1
-
-    return Shuffled()
+    orders = [
+        np.random.default_rng((job["seed"], epoch)).permutation(len(x))
+        for epoch in range(job["epochs"])
+    ]
+    kept = np.concatenate([order[: job["steps"] * job["batch"]] for order in orders])
+    places = tf.data.Dataset.from_tensor_slices(kept).batch(job["batch"])
+    given = tf.constant(x), tf.constant(y)  # as constants of the map they were copied each time
+    return places.map(lambda place: tuple(tf.gather(one, place) for one in given)).prefetch(2)
 
 
 def ours(job: Job) -> tuple[Any, Any, list[Any]]:
@@ -60,6 +54,7 @@ def ours(job: Job) -> tuple[Any, Any, list[Any]]:
 
     from keras_l0 import L2L0, GlobalPrune
 
+    keras.utils.set_random_seed(job["seed"])
     regularizer = L2L0(l2=job["l2"], l0=job["l0"], beta=job["beta"])
     if not job["l0"]:
         regularizer = keras.regularizers.L2(job["l2"])
@@ -74,6 +69,7 @@ def gates(job: Job) -> tuple[Any, Any, list[Any]]:
     import keras
     from hard_concrete import GatedKeras
 
+    keras.utils.set_random_seed(job["seed"])
     model = ARCHITECTURES[job["network"]].build(GatedKeras(job["strength"]))
     initial(model, job["seed"])
     return keras, model, []
@@ -85,6 +81,7 @@ def tfmot(job: Job) -> tuple[Any, Any, list[Any]]:
     import tensorflow_model_optimization as tfmot
     import tf_keras
 
+    tf_keras.utils.set_random_seed(job["seed"])
     dense = ARCHITECTURES[job["network"]].build(tf_keras, tf_keras.regularizers.L2(job["l2"]))
     steps = job["steps"]
     wanted = iter(job.get("sparsities") or itertools.repeat(job["sparsity"]))
@@ -97,6 +94,7 @@ def tfmot(job: Job) -> tuple[Any, Any, list[Any]]:
             final_sparsity=min(next(wanted), 1 - 1e-6),  # it takes no 1
             begin_step=job["begin"] * steps,
             end_step=job["end"] * steps,
+            frequency=FREQUENCY,
         )
         return tfmot.sparsity.keras.prune_low_magnitude(layer, pruning_schedule=schedule)
 
@@ -123,16 +121,14 @@ def main() -> None:
     """Trains, and prints what came of it."""
     job: Job = json.load(sys.stdin)
     data = np.load(job["data"])
-    job["batch"] = ARCHITECTURES[job["network"]].batch
     job["steps"] = len(data["x"]) // job["batch"]
     make = {"tfmot": tfmot, "tfmot-layers": tfmot, "hard-concrete": gates}.get(job["method"], ours)
     keras, model, callbacks = make(job)
-    keras.utils.set_random_seed(job["seed"])
     model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
     model.fit(
-        batches(keras, data["x"], data["y"], job),
+        batches(data["x"], data["y"], job),
         epochs=job["epochs"],
-        shuffle=False,
+        steps_per_epoch=job["steps"],
         verbose=0,
         callbacks=callbacks,
     )
@@ -141,12 +137,11 @@ def main() -> None:
     _, accuracy = model.evaluate(data["x_seen"], data["y_seen"], batch_size=500, verbose=0)
     weights = [np.asarray(layer.kernel) for layer in kernels(model)]
     zeros = [int(np.count_nonzero(w == 0)) for w in weights]
-    found = {
-        "accuracy": accuracy,
-        "reached": sum(zeros) / sum(w.size for w in weights),
-        "layers": [zero / w.size for zero, w in zip(zeros, weights, strict=True)],
-    }
-    print(json.dumps(found))
+    reached = sum(zeros) / sum(w.size for w in weights)
+    if make is not gates and abs(reached - job["sparsity"]) > 1e-3:
+        raise SystemExit(f"{job['method']} reached a sparsity of {reached}, not {job['sparsity']}")
+    layers = [zero / w.size for zero, w in zip(zeros, weights, strict=True)]
+    print(json.dumps({"accuracy": accuracy, "reached": reached, "layers": layers}))
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ ARCHITECTURES = {
     "lenet_300_100": Architecture(_LENET, (784,), 100, "dense, small"),
     "wide_dense": Architecture(_WIDE, (1024,), 100, "dense, large"),
     "lenet_5_caffe": Architecture(lenet_5_caffe, (28, 28, 1), 100, "convolutional, small"),
-    "resnet_8": Architecture(resnet_8, (32, 32, 3), 128, "convolutional, residual"),
+    "resnet_8": Architecture(resnet_8, (32, 32, 3), 100, "convolutional, residual"),
     "vgg_9": Architecture(vgg_9, (32, 32, 3), 16, "convolutional, large"),
     "attention_64": Architecture(_SMALL_ATTENTION, (32, 64), 32, "attention, small"),
     "attention_512": Architecture(_LARGE_ATTENTION, (32, 512), 8, "attention, large"),

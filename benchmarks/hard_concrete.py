@@ -17,7 +17,9 @@ from keras import ops
 
 STRETCH = (-0.1, 1.1)
 TEMPERATURE = 2 / 3
-FIRST = 2.197  # of ten weights nine are there
+FIRST = math.log(0.9 / 0.1)
+RATE = 10.0
+"""How much faster than weights log α moves: at Adam's own pace no gate would close in time."""
 
 
 class Gated:
@@ -30,13 +32,18 @@ class Gated:
         self.gates: Any = None
 
     def build(self, input_shape: Any) -> None:
-        """Adds log α of each weight."""
+        """Adds what log α of each weight is made of."""
         super().build(input_shape)  # type: ignore[misc]
-        self.log_alpha = self.add_weight(  # type: ignore[attr-defined]
+        self.slow_log_alpha = self.add_weight(  # type: ignore[attr-defined]
             shape=self.kernel.shape,
-            initializer=keras.initializers.RandomNormal(FIRST, 0.01),
-            name="log_alpha",
+            initializer=keras.initializers.RandomNormal(FIRST / RATE, 0.01 / RATE),
+            name="slow_log_alpha",
         )
+
+    @property
+    def log_alpha(self) -> Any:
+        """Of each weight's gate: how far it is open."""
+        return RATE * self.slow_log_alpha
 
     @property
     def kernel(self) -> Any:

@@ -48,6 +48,18 @@ _HOMES = {
     "sweep": "report.sweep",
 }
 
+__all__ = [
+    "L2L0",
+    "Composite",
+    "GradientCount",
+    "RedundancyPenalty",
+    "RelevanceDecay",
+    "largest_alpha",
+    "scaling_factor",
+    "zero_attraction",
+    *_HOMES,
+]
+
 
 def __getattr__(name: str) -> _Any:
     """A public name that was not asked for before."""
@@ -60,4 +72,4 @@ def __getattr__(name: str) -> _Any:
 
 def __dir__() -> list[str]:
     """All public names."""
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *__all__})

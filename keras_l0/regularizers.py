@@ -62,7 +62,7 @@ class L2L0(keras.regularizers.Regularizer):
         x = ops.convert_to_tensor(x)
         if keras.backend.standardize_dtype(x.dtype) != "float64":
             x = ops.cast(x, "float32")
-        return _penalty(self.l2, self.l0, self.beta)(x)
+        return _penalty(x, self.l2, self.l0, self.beta)
 
     def get_config(self) -> dict[str, float]:
         """The constructor's arguments."""
@@ -72,45 +72,55 @@ class L2L0(keras.regularizers.Regularizer):
         return f"L2L0(l2={self.l2:g}, l0={self.l0:g}, beta={self.beta:g})"
 
 
-@functools.lru_cache(maxsize=128)  # a search draws ever new strengths
-def _penalty(l2: float, l0: float, beta: float) -> Any:
-    """The penalty as a function with a gradient of its own.
+def _penalty(w: Any, l2: float, l0: float, beta: float) -> Any:
+    """The penalty, with a gradient of its own.
 
     Left to automatic differentiation the gradient loses its digits on some backends, which
     take the derivative of ``expm1`` as ``expm1(x) + 1``.
     """
+    value, slope = _functions(l2 > 0.0, l0 > 0.0, beta)
+    # Tensors, so that what is compiled serves all strengths.
+    strengths = [ops.convert_to_tensor(strength, w.dtype) for strength in (l2, l0)]
 
-    def value(w: Any) -> Any:
+    @ops.custom_gradient
+    def penalty(w: Any) -> Any:
+        def gradient(*args: Any, upstream: Any = None) -> Any:
+            return slope(w, *strengths, args[0] if upstream is None else upstream)
+
+        return value(w, *strengths), gradient
+
+    return penalty(w)
+
+
+@functools.lru_cache(maxsize=128)  # a search draws ever new β
+def _functions(has_l2: bool, has_l0: bool, beta: float) -> tuple[Callable[..., Any], ...]:
+    """The penalty and its gradient, both functions of the weights and α_ℓ2 and α_ℓ0.
+
+    A part that is off is left out: weights may be so large that their squares are infinite.
+    """
+
+    def value(w: Any, l2: Any, l0: Any) -> Any:
         parts = []
-        if l2:  # where it is off, weights may be so large that their squares are infinite
+        if has_l2:
             parts.append(l2 * ops.square(w))
-        if l0:
+        if has_l0:
             _, x, decay = _decay(w, beta)
             # 1 - exp(-x) cancels where x is small; the series costs less there than expm1 or tanh.
             parts.append(l0 * ops.where(x < 0.3, _series(x), 1.0 - decay))
         return _total(sum(parts[1:], parts[0])) if parts else ops.zeros((), w.dtype)
 
-    def slope(w: Any, scale: Any) -> Any:
+    def slope(w: Any, l2: Any, l0: Any, scale: Any) -> Any:
         parts = []
-        if l2:
+        if has_l2:
             parts.append((2.0 * l2 * scale) * w)
-        if l0:
+        if has_l0:
             size, x, decay = _decay(w, beta)
             # exp turns a rounding of its argument x into a relative error of up to x times that.
             exact = decay * (1.0 - _lost(beta, size, x))
             parts.append((l0 * beta * scale) * (ops.sign(w) * exact))
         return sum(parts[1:], parts[0]) if parts else ops.zeros_like(w)
 
-    value, slope = _joined(value), _joined(slope)
-
-    @ops.custom_gradient
-    def penalty(w: Any) -> Any:
-        def gradient(*args: Any, upstream: Any = None) -> Any:
-            return slope(w, args[0] if upstream is None else upstream)
-
-        return value(w), gradient
-
-    return penalty
+    return _joined(value), _joined(slope)
 
 
 def _joined(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,7 +129,13 @@ def _joined(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
     import tensorflow as tf
 
-    return tf.function(function, jit_compile=True)
+    compiled = tf.function(function, jit_compile=True)
+
+    def joined(*args: Any) -> Any:
+        # Called by itself it would be compiled for one evaluation.
+        return (function if tf.executing_eagerly() else compiled)(*args)
+
+    return joined
 
 
 @functools.cache
@@ -129,7 +145,7 @@ def _has_xla() -> bool:
 
     try:
         with tf.init_scope():
-            tf.function(tf.identity, jit_compile=True)(0.0)
+            tf.function(tf.exp, jit_compile=True)(0.0)
     except (tf.errors.OpError, NotImplementedError):
         return False
     return True

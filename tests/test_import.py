@@ -55,6 +55,7 @@ def test_the_import_brings_no_other_package_and_changes_no_environment_variable(
 def test_every_public_name_of_the_design_is_there_and_no_other() -> None:
     public = [name for name in dir(keras_l0) if not is_hidden(name)]
     assert sorted(public) == sorted(NAMES)
+    assert sorted(keras_l0.__all__) == sorted(NAMES)
     with pytest.raises(AttributeError, match="module 'keras_l0' has no attribute 'Pruner'"):
         _ = keras_l0.Pruner
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from strategies import Holder, block_oracle, holders, smallest_oracle
 
 from keras_l0 import prune
-from keras_l0.pruning import plan, quota, ranked, selection
+from keras_l0.pruning import plan, quota, selection
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.scores import Custom, Score, lamp, magnitude, random
 from keras_l0.pruning.targets import Weight, find_targets
@@ -61,8 +61,8 @@ def test_scores_that_are_not_kept_give_the_same(
     score: Score, unit: Unit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
-    for kept in (ranked.KEPT, 0):
-        monkeypatch.setattr(ranked, "KEPT", kept)
+    for kept in (quota.KEPT, 0):
+        monkeypatch.setattr(quota, "KEPT", kept)
         model = holders(arrays()[:4])
         goal = None if isinstance(unit, Pattern) else Goal(0.6)
         quotas = plan.global_plan(model, find_targets(model), goal, unit)
@@ -78,7 +78,7 @@ def test_scores_that_are_not_kept_give_the_same(
 
 
 def test_a_users_function_is_asked_once_for_each_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranked, "KEPT", 0)
+    monkeypatch.setattr(quota, "KEPT", 0)
     rng, asked = np.random.default_rng(0), []
 
     def moody(w: NDArray[Any]) -> NDArray[Any]:
@@ -97,13 +97,14 @@ def test_nothing_is_pruned_where_a_users_function_fails_for_a_later_tensor() -> 
     assert all(kernel.all() for kernel in kernels(model))
 
 
+@pytest.mark.parametrize("ways", ["together", "each for itself"])
 @pytest.mark.parametrize(
     "score", [magnitude, random(3), Custom(np.abs)], ids=["size", "random", "user"]
 )
 def test_memory_is_that_of_one_tensor_whatever_the_number(
-    score: Score, monkeypatch: pytest.MonkeyPatch
+    score: Score, ways: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranked, "KEPT", 0)
+    monkeypatch.setattr(quota, "KEPT", 500_000)  # less than the few tensors have
     for name, size in (("FEW", 2**19), ("SAMPLE", 2**15)):
         monkeypatch.setattr(selection, name, size)
     # Backends may keep the very array that is assigned, which is then the weights themselves.
@@ -113,6 +114,9 @@ def test_memory_is_that_of_one_tensor_whatever_the_number(
         rng = np.random.default_rng(0)
         model = holders([rng.random((500, 400), np.float32) for _ in range(number)])
         quotas = plan.global_plan(model, find_targets(model), Goal(0.9), SINGLE)
+        if ways == "each for itself":
+            weights = quotas[0].weights
+            quotas = [quota.Quota([weight], 0.9 * weight.size) for weight in weights]
         tracemalloc.start()
         quota.prune_to(quotas, 1.0, score)
         _, most = tracemalloc.get_traced_memory()

@@ -1,5 +1,6 @@
 """L2L0 is the paper's penalty on every backend, and Table 1 tells what gradient descent does."""
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -48,8 +49,18 @@ def gradient_oracle(w: NDArray[Any], l2: float, l0: float, beta: float) -> NDArr
     return 2 * l2 * w + l0 * beta * np.sign(w) * np.exp(-beta * np.abs(w))
 
 
+@functools.lru_cache(maxsize=1)
+def in_training(regularizer: L2L0) -> Callable[[Any], Any]:
+    """The penalty as a compiled step has it, which on TensorFlow is another one."""
+    if keras.backend.backend() != "tensorflow":
+        return regularizer
+    import tensorflow as tf
+
+    return tf.function(regularizer)
+
+
 def value(regularizer: L2L0, w: NDArray[Any]) -> float:
-    return float(ops.convert_to_numpy(regularizer(w)))
+    return float(ops.convert_to_numpy(in_training(regularizer)(ops.convert_to_tensor(w))))
 
 
 def gradient(function: Callable[[Any], Any], w: NDArray[Any], dtype: str = "float32") -> Any:
@@ -74,7 +85,7 @@ def gradient(function: Callable[[Any], Any], w: NDArray[Any], dtype: str = "floa
 
 
 def gradient_of(regularizer: L2L0, w: NDArray[Any]) -> NDArray[np.float32]:
-    return ops.convert_to_numpy(gradient(regularizer, w))
+    return ops.convert_to_numpy(gradient(in_training(regularizer), w))
 
 
 def spread(low: float, high: float, count: int = 400) -> NDArray[np.float32]:
@@ -490,16 +501,35 @@ def test_the_penalty_is_the_same_where_tensorflow_has_no_xla(
 
     has_xla = regularizers._has_xla
     w = keras.Variable(np.random.default_rng(0).normal(size=(30, 7)).astype(np.float32))
-    found = []
-    for has in (True, False):
-        monkeypatch.setattr(regularizers, "_has_xla", lambda has=has: has)
-        regularizers._penalty.cache_clear()
+
+    def evaluated() -> Any:
         with tf.GradientTape() as tape:
             value = L2L0(1e-3, 1e-2, 12.0)(w)
-        found.append([float(value), *tape.gradient(value, w.value).numpy().ravel()])
-    regularizers._penalty.cache_clear()
-    np.testing.assert_allclose(*found, rtol=1e-6)
+        return tf.concat([[value], tf.reshape(tape.gradient(value, w.value), [-1])], 0)
+
+    found = [evaluated().numpy()]  # eagerly, where nothing is compiled
+    for has in (True, False):
+        monkeypatch.setattr(regularizers, "_has_xla", lambda has=has: has)
+        regularizers._functions.cache_clear()
+        found.append(tf.function(evaluated)().numpy())
+    regularizers._functions.cache_clear()
+    for one in found[1:]:
+        np.testing.assert_allclose(one, found[0], rtol=1e-6)
     assert has_xla()
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="compiled by TensorFlow")
+def test_one_compilation_serves_all_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    made = []
+    monkeypatch.setattr(regularizers, "_joined", lambda f: made.append(tf.function(f)) or made[-1])
+    regularizers._functions.cache_clear()
+    w = keras.Variable(np.ones((3, 2), np.float32))
+    found = [float(tf.function(L2L0(l2, 1e-2, 12.0))(w)) for l2 in (1e-3, 2e-3, 3e-3)]
+    regularizers._functions.cache_clear()
+    assert len(set(found)) == 3
+    assert [f.experimental_get_tracing_count() for f in made] == [1, 0]
 
 
 def test_a_tensorflow_without_xla_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

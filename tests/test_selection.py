@@ -92,9 +92,15 @@ def test_a_cut_is_at_the_last_that_goes(order: Any, dtype: Any) -> None:
             continue
         assert cut.key == sorted_keys[count - 1]
         assert cut.ties == count - np.count_nonzero(sorted_keys < cut.key)
-        copy, ties = zeroed(x, cut, order)
-        np.testing.assert_array_equal(copy, np.where(order(x) < cut.key, 0, x))
-        assert ties.tolist() == np.flatnonzero(order(x) == cut.key).tolist()
+        copy, taken = zeroed(x, Cut(cut.key, x.size), order)
+        np.testing.assert_array_equal(copy, np.where(order(x) <= cut.key, 0, x))
+        assert taken == np.count_nonzero(order(x) == cut.key)
+        copy, taken = zeroed(x, cut, order)
+        gone = np.argsort(order(x), kind="stable")[:count]
+        expected = x.copy()
+        expected[gone] = 0
+        np.testing.assert_array_equal(copy, expected)
+        assert taken == cut.ties
 
 
 @pytest.mark.parametrize("count", [1, 500, 65_000, 130_000, 199_999, 200_000])
@@ -105,6 +111,7 @@ def test_a_sample_that_misleads_costs_passes_and_nothing_else(
     """The numbers of a sample are larger than all others, or they are as the others are."""
     monkeypatch.setattr(selection, "FEW", 2**18)
     monkeypatch.setattr(selection, "SAMPLE", 2**12)
+    monkeypatch.setattr(selection, "_sample", lambda flat, every, _: flat[::every])
     x = np.random.default_rng(0).random(200_000, np.float32)
     every = 49  # of which one is in the sample
     if not even:
@@ -119,6 +126,22 @@ def test_a_sample_that_misleads_costs_passes_and_nothing_else(
     assert cut.key == np.sort(by_size(x))[count - 1]
     misled = not even and count < x.size - x[::every].size
     assert len(passes) == (4 if misled else 2)
+
+
+def test_a_sample_has_weights_of_each_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "FEW", 2**18)
+    monkeypatch.setattr(selection, "SAMPLE", 2**16)
+    x = np.random.default_rng(0).random((1024, 192), np.float32)  # one of three is in the sample
+    x[:, ::3] += 1
+    passes = []
+
+    def arrays() -> list[Array]:
+        passes.append(1)
+        return [x]
+
+    cut = find_cut(arrays, x.size, x.size // 2, by_size)
+    assert cut.key == np.sort(by_size(x), axis=None)[x.size // 2 - 1]
+    assert len(passes) == 2
 
 
 def test_memory_does_not_grow_with_the_number_of_arrays() -> None:

@@ -1,6 +1,7 @@
 """Prunable are the kernels, wherever they stand; all else is skipped and named."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ import pytest
 from keras import layers
 from strategies import invalid
 
-from keras_l0.pruning.targets import Targets, find_targets
+from keras_l0.pruning.targets import Targets, Weight, find_targets
 
 
 def build(make: Callable[[Any], Any], *shape: int) -> keras.Model:
@@ -227,3 +228,12 @@ def test_a_model_not_built_is_refused() -> None:
 def test_what_is_no_model_is_refused(bad: Any) -> None:
     with pytest.raises(ValueError, match=invalid("model", "a keras.Model", repr(bad))):
         find_targets(bad)
+
+
+def test_a_kernel_of_which_other_processes_have_parts_is_refused() -> None:
+    value = SimpleNamespace(
+        addressable_shards=[None], is_fully_addressable=False, is_fully_replicated=False
+    )
+    variable = SimpleNamespace(value=value, path="dense/kernel")
+    with pytest.raises(ValueError, match="cut over several processes: train with DataParallel"):
+        Weight(variable, ()).parts()

@@ -13,6 +13,8 @@ from keras_l0.pruning.selection import by_size, chunks
 from keras_l0.pruning.targets import Weight
 from keras_l0.pruning.units import SINGLE, Unit
 
+KEPT = 2**22  # so many scores, of 8 bytes at most, are kept; more are computed anew in each pass
+
 
 @dataclass(frozen=True)
 class Quota:
@@ -25,6 +27,11 @@ class Quota:
     zeros: float
     counted: int = 0
     unit: Unit = SINGLE
+
+    @property
+    def units(self) -> int:
+        """How many units its weights have."""
+        return sum(self.unit.count(weight.variable.shape) for weight in self.weights)
 
     def count(self, share: float = 1.0) -> int:
         """The number of units that are zero once ``share`` of the target is reached."""
@@ -40,7 +47,8 @@ def prune_to(plan: Sequence[Quota], share: float, score: Score) -> None:
         ValueError: if a weight is NaN or infinite; then nothing is changed.
     """
     check_weights(plan)
-    ranked = [rank(quota.weights, quota.unit, score) for quota in plan]
+    keep = sum(quota.units for quota in plan) <= KEPT
+    ranked = [rank(quota.weights, quota.unit, score, keep) for quota in plan]
     cuts = [one.cut(quota.count(share)) for quota, one in zip(plan, ranked, strict=True)]
     for one, cut in zip(ranked, cuts, strict=True):
         one.zero(cut)

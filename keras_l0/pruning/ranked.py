@@ -14,8 +14,6 @@ from keras_l0.pruning.selection import Cut, Keys, by_size, by_value, find_cut, m
 from keras_l0.pruning.targets import Part, Weight
 from keras_l0.pruning.units import SINGLE, Unit
 
-KEPT = 2**22  # so many scores, of 8 bytes at most, are kept; more are computed anew in each pass
-
 Places = NDArray[np.intp]
 
 
@@ -37,13 +35,28 @@ class BySize:
         left = cut.ties
         for weight in self._weights:
             parts = weight.parts()
-            found = [zeroed(w, Cut(cut.key, left), self._keys) for _, w in parts]
-            taken = _first(left, weight, parts, [ties for _, ties in found])
-            for (copy, _), ties in zip(found, taken, strict=True):
-                copy.reshape(-1)[ties] = 0
-            left -= sum(ties.size for ties in taken)
-            pairs = zip(parts, found, strict=True)
-            weight.assign([(place, copy) for (place, _), (copy, _) in pairs])
+            shares = self._shares(cut.key, left, weight, parts)
+            for number, share in enumerate(shares):
+                parts[number], taken = self._zeroed(parts[number], Cut(cut.key, share))
+                left -= taken
+            weight.assign(parts)
+
+    def _zeroed(self, part: Part, cut: Cut) -> tuple[Part, int]:
+        place, w = part
+        copy, taken = zeroed(w, cut, self._keys)
+        return (place, copy), taken
+
+    def _shares(self, key: int, left: int, weight: Weight, parts: Sequence[Part]) -> Sequence[int]:
+        """How many at the cut go from each part: those that come first in the whole tensor."""
+        if not left or len(parts) == 1:
+            return [left] * len(parts)
+        shape = weight.variable.shape
+        places = [
+            _in_whole(np.flatnonzero(self._keys(w) == key), w.shape, place, shape)
+            for place, w in parts
+        ]
+        first = np.sort(np.concatenate(places))[:left]
+        return [int(np.isin(at, first).sum()) for at in places]
 
     def _keys(self, w: Array) -> Keys:
         return by_size(w.astype(self._dtype, copy=False))
@@ -55,13 +68,12 @@ class BySize:
 class ByScore:
     """Units of weights, those of least score first."""
 
-    def __init__(self, weights: Sequence[Weight], unit: Unit, score: Score) -> None:
+    def __init__(self, weights: Sequence[Weight], unit: Unit, score: Score, keep: bool) -> None:
         self._weights, self._unit, self._score = weights, unit, score
         self._dtype = _common(weights)
         self._total = sum(unit.count(weight.variable.shape) for weight in weights)
         # A function of the user's may say something else when it is asked again.
-        keep = isinstance(score, Custom) or self._total <= KEPT
-        self._kept = list(self._computed()) if keep else None
+        self._kept = list(self._computed()) if keep or isinstance(score, Custom) else None
 
     def cut(self, count: int) -> Cut:
         """Where the ``count`` least end."""
@@ -83,11 +95,11 @@ class ByScore:
         return map(self._unit.scores, self._score(values))
 
 
-def rank(weights: Sequence[Weight], unit: Unit, score: Score) -> BySize | ByScore:
-    """The units of some weights, those of least score first."""
+def rank(weights: Sequence[Weight], unit: Unit, score: Score, keep: bool) -> BySize | ByScore:
+    """The units of some weights, those of least score first; ``keep`` their scores or not."""
     if score is magnitude and unit is SINGLE:
         return BySize(weights)
-    return ByScore(weights, unit, score)
+    return ByScore(weights, unit, score, keep)
 
 
 def _common(weights: Sequence[Weight]) -> np.dtype[np.floating]:
@@ -96,23 +108,6 @@ def _common(weights: Sequence[Weight]) -> np.dtype[np.floating]:
     if len(dtypes) == 1:
         return dtypes.pop()
     return np.dtype(np.float64 if any(dtype.itemsize > 4 for dtype in dtypes) else np.float32)
-
-
-def _first(
-    number: int, weight: Weight, parts: Sequence[Part], ties: Sequence[Places]
-) -> Sequence[Places]:
-    """Those of a tensor's ties that come first, in row-major order of the whole."""
-    if sum(at.size for at in ties) <= number:
-        return ties
-    if len(parts) == 1:
-        return [ties[0][:number]]
-    shape = weight.variable.shape
-    positions = [
-        _in_whole(at, part.shape, place, shape)
-        for at, (place, part) in zip(ties, parts, strict=True)
-    ]
-    last = np.sort(np.concatenate(positions))[number - 1]
-    return [at[where <= last] for at, where in zip(ties, positions, strict=True)]
 
 
 def _in_whole(

@@ -114,27 +114,28 @@ def marked(arrays: Iterable[Array], cut: Cut, order: Order) -> Iterator[NDArray[
         yield gone
 
 
-def zeroed(array: Array, cut: Cut, order: Order) -> tuple[Array, NDArray[np.intp]]:
-    """A copy of an array with zeros below a cut, and where those at it are, in row-major order."""
+def zeroed(array: Array, cut: Cut, order: Order) -> tuple[Array, int]:
+    """A copy with zeros below a cut and for the first of those at it; how many of these it had."""
     copy = np.empty(array.shape, array.dtype)
     bits = f"u{array.dtype.itemsize}"
-    ties = []
-    place = 0
+    left = cut.ties
     for chunk, new in zip(chunks(array), chunks(copy), strict=True):
         keys = order(chunk)
         np.multiply(chunk.view(bits), keys >= cut.key, out=new.view(bits))
-        if cut.ties:
-            ties.append(np.flatnonzero(keys == cut.key) + place)
-        place += chunk.size
-    return copy, np.concatenate([np.zeros(0, np.intp), *ties])
+        if left:
+            ties = np.flatnonzero(keys == cut.key)[:left]
+            new[ties] = 0
+            left -= ties.size
+    return copy, cut.ties - left
 
 
 def _guess(
     arrays: Iterable[Array], total: int, count: int, order: Order
 ) -> tuple[int | None, int | None]:
     """Two keys between which the threshold lies, most likely; None for no bound."""
-    every = -(-total // SAMPLE) | 1  # odd, so that a sample has weights of each column
-    sample = np.concatenate([order(array.reshape(-1)[::every]) for array in arrays])
+    every = -(-total // SAMPLE)
+    random = np.random.default_rng(0)
+    sample = np.concatenate([order(_sample(array.reshape(-1), every, random)) for array in arrays])
     share = (count - 0.5) / total
     # Five times the standard deviation of how many of a sample are below the threshold.
     margin = 5 * math.sqrt(sample.size * share * (1 - share)) + 1
@@ -144,6 +145,13 @@ def _guess(
         int(sample[low]) if low >= 0 else None,
         int(sample[high]) if high < sample.size else None,
     )
+
+
+def _sample(flat: Array, every: int, random: np.random.Generator) -> Array:
+    """One of each so many numbers, drawn: at equal steps some columns would be left out."""
+    places = np.arange(0, flat.size, every)
+    places += random.integers(0, every, places.size)
+    return flat[places[places < flat.size]]
 
 
 def _between(

@@ -60,8 +60,21 @@ class Weight:
         return ops.convert_to_numpy(self.variable)
 
     def parts(self) -> list[Part]:
-        """The weights where they lie: the whole, or on JAX each part of one cut over devices."""
-        shards = getattr(self.variable.value, "addressable_shards", ())
+        """The weights where they lie: the whole, or on JAX each part of one cut over devices.
+
+        Raises:
+            ValueError: if parts of it lie in other processes.
+        """
+        value = self.variable.value
+        shards = getattr(value, "addressable_shards", ())
+        if shards and not (value.is_fully_addressable or value.is_fully_replicated):
+            raise invalid_argument(
+                "model",
+                "weights of which this process has all",
+                self.path,
+                "It is cut over several processes: train with DataParallel, or on the devices of "
+                "one process",
+            )
         found = {str(shard.index): (shard.index, shard.data) for shard in shards}
         if len(found) < 2:
             return [((), self.values())]
