@@ -271,7 +271,7 @@ def main() -> None:
 
         begun = sum(pool.map(attempt, found))
     print(f"{begun} of {len(found)} cells were measured.")
-    page.main()
+    page.update(options.out)
 
 
 if __name__ == "__main__":

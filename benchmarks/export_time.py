@@ -51,7 +51,7 @@ def main() -> None:
     update(options.out, ("network",), row)
     ratio = statistics.median(a / b for a, b in zip(ours, stock, strict=True))
     print(f"{model.name}: {ratio:.2f} times as long, {report.bytes:,} bytes, not {len(file):,}.")
-    page.main()
+    page.update(options.out)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 import page_plots
 from records import RESULTS, earlier
-from tables import THEIRS, Line, from_text, over, spread, step_ratios, table
+from tables import THEIRS, Line, from_text, over, over_tfmot, spread, step_ratios, table
 
 from keras_l0.export.cost import PROCESSORS, pays_from
 from keras_l0.export.runtime import BLOCKS, ROWS
@@ -71,13 +71,14 @@ def steps(rows: Sequence[Row]) -> Iterable[str]:
                 f"{row['network']}, {kind}",
                 "tf_keras" if kind in THEIRS else backend,
                 spread(found[name]) if name in found else "",
+                spread(over_tfmot(row, name)) if "held" in name and "tfmot" in found else "",
                 f"{1000 * each:.2f}",
                 str(used["retraces"]),
                 f"{used['peak_mib']:.0f}",
             ]
             lines.append((f"{row['network']} {name}", cells))
-    head = ["a training step", "on", "over that with ℓ2", "ms", "retraces", "peak MiB"]
-    yield table("step", head, lines)
+    head = ["a training step", "on", "over that with ℓ2", "over tfmot's", "ms", "retraces"]
+    yield table("step", [*head, "peak MiB"], lines)
     yield page_plots.steps(rows)
 
 
@@ -91,19 +92,23 @@ def prunings(rows: Sequence[Row]) -> Iterable[str]:
             for base in ratio:
                 if base in seconds and base != name:
                     ratio[base] = spread(over(seconds[name], seconds[base]))
+            took = statistics.median(seconds[name])
+            gigabytes = row["weights"] * (4 if row["dtype"] == "float32" else 2) / 1e9
             cells = [
                 f"{row['size']:,} {row['dtype']} on {row['backend']}, {name}",
-                f"{statistics.median(seconds[name]):.3g}",
+                f"{took:.3g}",
+                f"{gigabytes / took:.2f}",
                 *ratio.values(),
                 f"{statistics.median(extra[name]):.0f}",
                 f"{row['peak_mib']:.0f}",
             ]
             key = f"{row['size']} {row['dtype']} {row['backend']} {name}"
             lines.append((key, cells))
-    head = ["a pruning", "s", "over the obvious way", "over a masked copy", "extra MiB"]
-    yield table("pruning", [*head, "peak MiB of all"], lines)
-    exponent, text = page_plots.prunings(rows)
-    yield f"Time grows with the number of weights to the power of {exponent:.3f} (`global`).\n"
+    head = ["a pruning", "s", "GB/s of weights", "over the obvious way", "over a masked copy"]
+    yield table("pruning", [*head, "extra MiB", "peak MiB of all"], lines)
+    exponents, text = page_plots.prunings(rows)
+    lines = [(name, [name, f"{exponent:.3f}"]) for name, exponent in exponents.items()]
+    yield table("growth", ["float32", "time grows with the weights to the power of"], lines)
     yield text
 
 
@@ -112,16 +117,15 @@ def start_up(rows: Sequence[Row]) -> Iterable[str]:
     lines: list[Line] = []
     for row in rows:
         seconds = row["seconds"]
-        for name in ("import keras_l0", "keras-l0 --help"):
-            more = [a - b for a, b in zip(seconds[name], seconds["import keras"], strict=True)]
+        for name in ("import keras", "import keras_l0", "keras-l0 --help"):
+            added = seconds.get(f"{name}, added")
             cells = [
                 f"{name}, {row['backend']}",
                 f"{statistics.median(seconds[name]):.2f}",
-                f"{1000 * statistics.median(more):+.0f}",
-                f"{1000 * statistics.median(seconds['added']):.0f}" if "import" in name else "",
+                f"{1000 * statistics.median(added):.0f}" if added else "",
             ]
             lines.append((f"{name} {row['backend']}", cells))
-    head = ["a process", "s", "ms more than `import keras`", "ms in one that has imported Keras"]
+    head = ["a process", "s", "ms in one that has imported Keras"]
     yield table("start", head, lines)
 
 
@@ -186,8 +190,8 @@ def _mean(values: Sequence[float]) -> str:
 def _made(rows: Sequence[Row]) -> str:
     """What rows were measured by."""
     days = sorted({row["day"] for row in rows})
-    versions = {name: version for row in rows for name, version in row["versions"].items()}
-    by = ", ".join(f"{name} {version}" for name, version in versions.items())
+    pairs = dict.fromkeys(pair for row in rows for pair in row["versions"].items())
+    by = ", ".join(f"{name} {version}" for name, version in pairs)
     span = " to ".join(dict.fromkeys((days[0], days[-1])))
     return f"{'; '.join(sorted({row['processor'] for row in rows}))}; {span}; {by}.\n"
 
@@ -211,8 +215,9 @@ MEASURED: list[tuple[str, str, Callable[[Sequence[Row]], Iterable[str]]]] = [
         "## A pruning\n\n"
         "`python benchmarks/pruning_cost.py`: ten Dense layers to 90 % zeros, blocks of 4x1, half "
         "of the neurons. The obvious way brings all magnitudes together and calls "
-        "`numpy.partition`; a masked copy is `numpy.where` of each kernel. Extra memory is what "
-        "the process had at its peak, less what it had before.\n",
+        "`numpy.partition`; a masked copy is `numpy.where` of each kernel, a pass reads each once. "
+        "Extra memory is what the process had at its peak, less what it had before. Powers are "
+        "fitted from ten million weights on.\n",
         "pruning_cost.json",
         prunings,
     ),
@@ -247,6 +252,12 @@ TEXTS = {
 """Results that have their tables as text: made by programs of the same name, or by `reproduce`."""
 
 
+def update(out: Path) -> None:
+    """Writes the page anew, if a run's results are those that it shows."""
+    if out.resolve().parent == RESULTS.resolve():
+        main()
+
+
 def main() -> None:
     """Writes the page of what has been measured."""
     parts = [HEAD]
@@ -258,10 +269,10 @@ def main() -> None:
     parts += ["## Files\n\n`python benchmarks/export.py`\n", *export_bytes(found)]
     parts += [PAYING, *sparse_pays()]
     for name, title in TEXTS.items():
-        (path,) = RESULTS.glob(f"{name}.[mt][dx]*")
-        maker = "keras-l0 reproduce" if path.suffix == ".md" else "python benchmarks/"
-        call = f"{maker} {name}" if path.suffix == ".md" else f"{maker}{name}.py"
-        parts += [f"## {title}\n\n`{call}`\n", from_text(name, path.read_text())]
+        for path in RESULTS.glob(f"{name}.[mt][dx]*"):
+            of_paper = path.suffix == ".md"
+            call = f"keras-l0 reproduce {name}" if of_paper else f"python benchmarks/{name}.py"
+            parts += [f"## {title}\n\n`{call}`\n", from_text(name, path.read_text())]
     write_text(PAGE, "\n".join(parts))
 
 

@@ -12,6 +12,8 @@ from tables import step_ratios
 from keras_l0.report.plots import figure_axes, save_figure
 
 Row = dict[str, Any]
+GROWING = 9_000_000
+"""Weights from which on a pruning's time is theirs, and not that of what it does once."""
 
 
 def accuracy(rows: Sequence[Row]) -> str:
@@ -52,13 +54,13 @@ def steps(rows: Sequence[Row]) -> str:
     return _saved(ax, "step_cost", "What a training step costs over one with an ℓ2 penalty")
 
 
-def prunings(rows: Sequence[Row]) -> tuple[float, str]:
-    """The exponent of time against size, fitted to ``global``; and the plot of all ways."""
+def prunings(rows: Sequence[Row]) -> tuple[dict[str, float], str]:
+    """The exponent of each way's time against size, fitted from ``GROWING``; the plot of all."""
     (ax,) = figure_axes(1, 1)
     mine = [
         row for row in rows if (row["dtype"], row["backend"]) == ("float32", rows[0]["backend"])
     ]
-    exponent = math.nan
+    exponents = {}
     for name in dict.fromkeys(name for row in mine for name in row["seconds"]):
         points = [
             (row["weights"], statistics.median(row["seconds"][name]))
@@ -66,12 +68,13 @@ def prunings(rows: Sequence[Row]) -> tuple[float, str]:
             if name in row["seconds"]
         ]
         ax.plot(*zip(*sorted(points), strict=True), "o-", label=name, markersize=4)
-        if name == "global" and len(points) > 1:
-            x, y = np.log(np.array(points)).T
-            exponent = float(np.polyfit(x, y, 1)[0])
+        large = [point for point in points if point[0] >= GROWING]
+        if len(large) > 1:
+            x, y = np.log(np.array(large)).T
+            exponents[name] = float(np.polyfit(x, y, 1)[0])
     ax.set(xscale="log", yscale="log", xlabel="weights, float32", ylabel="s")
     ax.legend(frameon=False)
-    return exponent, _saved(ax, "pruning_cost", "Time of a pruning against the number of weights")
+    return exponents, _saved(ax, "pruning_cost", "Time of a pruning against the number of weights")
 
 
 def _saved(ax: Any, name: str, title: str) -> str:

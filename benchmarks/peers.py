@@ -10,14 +10,16 @@ PACKAGES = ("tensorflow", "tf_keras", "tensorflow-model-optimization")
 
 def versions() -> dict[str, str]:
     """The peers' versions; empty where they are not installed, which is then said."""
-    if not PYTHON.exists():
-        print("tfmot is skipped: `make peers` installs it.")
-        return {}
     code = (
         "import importlib.metadata, json; "
         f"print(json.dumps([importlib.metadata.version(name) for name in {PACKAGES!r}]))"
     )
-    found = subprocess.run([str(PYTHON), "-c", code], capture_output=True, text=True, check=True)
+    found = None
+    if PYTHON.exists():
+        found = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=False)
+    if found is None or found.returncode:  # an installation that was broken off, too
+        print("tfmot is skipped: `make peers` installs it.")
+        return {}
     return {
         f"peers: {name}": version
         for name, version in zip(PACKAGES, json.loads(found.stdout), strict=True)

@@ -6,7 +6,7 @@ neighbours, and their median counts. Only the steps are timed, not what callback
 tfmot runs in ``.peers``, which ``make peers`` makes.
 
     python benchmarks/step_cost.py
-    python benchmarks/step_cost.py --networks lenet_5_caffe --kinds plain relevance --backends jax
+    python benchmarks/step_cost.py --kinds l2 relevance --backends jax --out relevance.json
 """
 
 import argparse
@@ -15,13 +15,14 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import page
 import peers
 from architectures import ARCHITECTURES
-from records import RESULTS, update
+from records import RESULTS, earlier, update
 from tables import THEIRS, step_ratios
 
 KINDS = ("plain", "l2", "l2l0", "l2l0-held", "relevance", "relevance-auto")
@@ -46,12 +47,13 @@ class Worker:
         command = [str(python), str(script), network, kind, str(STEPS[network])]
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": backend or "tensorflow"}
         self.name = kind if backend is None else f"{kind} {backend}"
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, as long as the process
         self._process = subprocess.Popen(
             command,
             env={**os.environ, **quiet},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._errors,
             text=True,
         )
 
@@ -64,7 +66,9 @@ class Worker:
         for line in self._process.stdout:
             if line.startswith("{"):
                 return dict(json.loads(line))
-        raise RuntimeError(f"{self.name} ended with status {self._process.wait()}")
+        status = self._process.wait()
+        self._errors.seek(0)
+        raise RuntimeError(f"{self.name} ended with status {status}: {self._errors.read()[-2000:]}")
 
 
 def measure(
@@ -99,13 +103,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11, help="turns of each (%(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS / "step_cost.json")
     options = parser.parse_args()
+    usual = set(options.kinds) >= set(USUAL) and len(options.backends) == 2
+    if not usual and any(row["network"] in options.networks for row in earlier(options.out)):
+        parser.error(f"{options.out} has more kinds than these: give another --out.")
     theirs = peers.versions()
     for network in options.networks:
         row = measure(network, options.kinds, options.backends, bool(theirs), options.rounds)
         update(options.out, ("network",), row, **theirs)
         for name, found in step_ratios(row).items():
             print(f"{network}, {name}: {statistics.median(found):.3f} of L2's time")
-    page.main()
+    page.update(options.out)
 
 
 if __name__ == "__main__":

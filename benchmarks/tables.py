@@ -14,7 +14,7 @@ Line = tuple[str, Sequence[str]]
 
 
 def table(anchor: str, head: Sequence[str], lines: Sequence[Line]) -> str:
-    """A table; the row of a name has the id ``anchor-name``, in small letters, digits and dashes.
+    """A table; a row has the id ``anchor-name``, of small letters, digits, dots and dashes.
 
     Example:
 
@@ -78,13 +78,24 @@ def over(ours: Sequence[float], others: Sequence[float]) -> list[float]:
 
 def step_ratios(row: dict[str, Any]) -> dict[str, list[float]]:
     """Each kind's time over that of ℓ2 on the same Keras and backend, turn by turn."""
-    turns = {
-        name: [statistics.median(steps) for steps in seconds]
-        for name, seconds in row["seconds"].items()
-    }
+    turns = _turns(row)
     found = {}
     for name, mine in turns.items():
         base = "tf_keras-l2" if name in THEIRS else f"l2 {name.split()[-1]}"
         if base in turns:
-            found[name] = [one / other for one, other in zip(mine, turns[base], strict=True)]
+            found[name] = over(mine, turns[base])
     return found
+
+
+def over_tfmot(row: dict[str, Any], name: str) -> list[float]:
+    """A kind's time over that of tfmot's pruned step, turn by turn."""
+    turns = _turns(row)
+    return over(turns[name], turns["tfmot"])
+
+
+def _turns(row: dict[str, Any]) -> dict[str, list[float]]:
+    """The median step of each kind's turns."""
+    return {
+        name: [statistics.median(steps) for steps in seconds]
+        for name, seconds in row["seconds"].items()
+    }

@@ -2,17 +2,22 @@
 
 import json
 import re
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import accuracy
+import accuracy_worker
 import keras
 import numpy as np
 import page
 import page_plots
 import peers
+import pruning_cost
 import pytest
 import records
+import step_cost
 from tables import from_text, step_ratios, table
 
 README = Path(__file__).parents[1] / "README.md"
@@ -50,9 +55,11 @@ def test_an_update_that_is_broken_off_leaves_the_former_file(
 def test_a_missing_peer_is_skipped_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(peers, "PYTHON", tmp_path / "none")
-    assert peers.versions() == {}
-    assert capsys.readouterr().out == "tfmot is skipped: `make peers` installs it.\n"
+    bare = Path(sys.executable)  # where tfmot is not installed
+    for python in (tmp_path / "none", bare):
+        monkeypatch.setattr(peers, "PYTHON", python)
+        assert peers.versions() == {}
+        assert capsys.readouterr().out == "tfmot is skipped: `make peers` installs it.\n"
 
 
 def test_rows_have_ids_of_small_letters() -> None:
@@ -92,9 +99,10 @@ def results(folder: Path) -> None:
     cell = {"network": "net", "seed": 0, "reached": 0.9, "accuracy": 0.98, **MADE}
     methods = [("l2-l0", 0.9), ("l2", 0.9), ("tfmot", 0.9), ("hard-concrete", 1e-5)]
     used = {"traces": 1, "retraces": 0, "peak_mib": 100.0}
-    step = {"l2 jax": [[1.0]], "l2l0 jax": [[1.0]], "tf_keras-l2": [[1.0]], "tfmot": [[2.0]]}
+    step = {"l2 jax": [[1.0]], "l2l0-held jax": [[1.0]], "tf_keras-l2": [[1.0]], "tfmot": [[2.0]]}
     prune = {"dtype": "float32", "backend": "jax", "peak_mib": 9.0, **MADE}
-    start = {name: [1.0, 2.0] for name in ("import keras", "import keras_l0", "keras-l0 --help")}
+    starts = ("import keras", "import keras_l0", "keras-l0 --help", "import keras_l0, added")
+    start = {name: [1.0, 2.0] for name in starts}
     found: dict[str, Any] = {
         "accuracy": [{**cell, "method": name, "asked": asked} for name, asked in methods],
         "step_cost": [
@@ -108,9 +116,9 @@ def results(folder: Path) -> None:
                 "seconds": {"copy": [size / 4], "obvious": [size / 1.0], "global": [size / 2]},
                 "extra_mib": {"copy": [1.0], "obvious": [4.0], "global": [1.0]},
             }
-            for size in (1000, 10_000)
+            for size in (1000, 10**7, 10**8)
         ],
-        "start_up": [{"backend": "jax", "seconds": {**start, "added": [0.1, 0.1]}, **MADE}],
+        "start_up": [{"backend": "jax", "seconds": start, **MADE}],
         "export_time": [
             {
                 "network": "net",
@@ -144,7 +152,8 @@ def test_the_page_has_every_part_and_no_id_twice(
     assert len(ids) == len(set(ids)) > 300
     assert {"accuracy-net-0.9", "step-net-tfmot", "start-keras-l0-help-jax"} <= set(ids)
     assert '<a id="step-net-tfmot"></a>net, tfmot | tf_keras | 2.00 |' in text
-    assert "to the power of 1.000 " in text
+    assert '<a id="step-net-l2l0-held-jax"></a>net, l2l0-held | jax | 1.00 | 0.50 |' in text
+    assert '<a id="growth-global"></a>global | 1.000 |' in text
     for name in re.findall(r"\(results/(.*?)\)", text):
         assert (tmp_path / name).stat().st_size > 1000
 
@@ -192,9 +201,99 @@ def test_what_the_readme_claims_stands_in_the_row_that_it_points_at() -> None:
     assert links
     for text, name in links:
         assert name in rows, name
-        figures = numbers(re.sub("<a .*?>", "", rows[name]))
+        cells = rows[name].split("|")[2:-1]
+        figures = numbers(re.sub(r"±.*?(?=\|)|\(.*?\)", "", "|".join([*cells, ""])))
         (claim,) = numbers(text)
         assert any(rounded(claim, figure) for figure in figures), (text, rows[name])
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "results", "row"),
+    [
+        (step_cost, ["--networks", "vgg_9", "--kinds", "l2"], "step_cost", {"network": "vgg_9"}),
+        (
+            pruning_cost,
+            ["--sizes", "1000", "--dtypes", "float32", "--ways", "global"],
+            "pruning_cost",
+            {"size": 1000, "dtype": "float32", "backend": keras.config.backend()},
+        ),
+    ],
+)
+def test_a_part_does_not_take_the_place_of_the_whole(
+    program: Any,
+    arguments: list[str],
+    results: str,
+    row: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / f"{results}.json"
+    records.keep(out, [row])
+    monkeypatch.setattr(sys, "argv", [results, *arguments, "--out", str(out)])
+    with pytest.raises(SystemExit):
+        program.main()
+    assert "give another --out" in capsys.readouterr().err
+    assert records.earlier(out) == [row]
+
+
+def test_a_run_elsewhere_leaves_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "PAGE", tmp_path / "README.md")
+    page.update(tmp_path / "other.json")
+    assert not page.PAGE.exists()
+
+
+def test_each_epoch_has_its_own_order_the_same_wherever_it_is_trained() -> None:
+    pytest.importorskip("tensorflow", reason="the batches are tf.data's")
+    x = np.arange(10, dtype=np.float32)[:, None]
+    seen: list[float] = []
+
+    class Look(keras.losses.Loss):
+        def call(self, y_true: Any, y_pred: Any) -> Any:
+            seen.extend(keras.ops.convert_to_numpy(y_true).ravel().tolist())
+            return (y_true - y_pred) ** 2
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", Look(), run_eagerly=True)
+    job = {"seed": 3, "epochs": 3, "steps": 3, "batch": 3}
+    data = accuracy_worker.batches(x, 2 * x, job)
+    model.fit(data, epochs=3, steps_per_epoch=3, shuffle=False, verbose=0)
+    orders = [np.random.default_rng((3, epoch)).permutation(10)[:9] for epoch in range(3)]
+    assert seen == (2.0 * np.concatenate(orders)).tolist()
+
+
+def test_strengths_are_chosen_of_all_tries_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accuracy, "CHOICE", tmp_path / "choice.json")
+    tries = list(accuracy.tries("lenet_300_100", "l2-l0"))
+    rows = [{"settings": one, **one, "accuracy": n / 10} for n, one in enumerate(tries)]
+    records.keep(accuracy.CHOICE, rows[1:])
+    with pytest.raises(SystemExit, match=r"l2-l0: run benchmarks/accuracy\.py --choose to its end"):
+        accuracy.best("lenet_300_100", "l2-l0")
+    records.keep(accuracy.CHOICE, rows)
+    cell = {"network": "lenet_300_100", "method": "l2-l0", "asked": 0.9, "seed": 1}
+    found = accuracy.settings(cell)
+    assert (found["l2"], found["l0"]) == (tries[-1]["l2"], tries[-1]["l0"])
+    out = tmp_path / "accuracy.json"
+    records.keep(out, [{**cell, "settings": found}, {**cell, "seed": 2, "settings": {}}])
+    assert accuracy.is_there(out, cell)
+    assert not accuracy.is_there(out, {**cell, "seed": 2})  # was measured by others
+
+
+def test_each_method_has_as_many_tries() -> None:
+    numbers = {len(list(accuracy.tries("resnet_8", name))) for name in accuracy.METHODS[:-1]}
+    assert numbers == {6}
+    for setup in accuracy.SETUPS.values():  # so that tfmot's last pruning is the ramp's end
+        steps = setup.images // 100
+        assert (setup.end - setup.begin) * steps % accuracy_worker.FREQUENCY == 0
+
+
+def test_gates_begin_the_same_with_a_seed() -> None:
+    job = {"seed": 4, "network": "lenet_300_100", "strength": 1e-5}
+    models = [accuracy_worker.gates(job)[1] for _ in range(2)]
+    for one, other in zip(*(model.weights for model in models), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_gates_are_drawn_in_training_and_fixed_afterwards() -> None:
