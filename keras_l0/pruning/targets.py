@@ -56,8 +56,8 @@ class Weight:
         return ops.convert_to_numpy(ops.zeros((0,), self.variable.dtype)).dtype
 
     def values(self) -> NDArray[np.floating]:
-        """The weights, as a NumPy array of their own dtype."""
-        return ops.convert_to_numpy(self.variable)
+        """The weights, as a NumPy array of their own dtype, that is not to be written to."""
+        return np.asarray(self.variable)  # which copies nothing, unlike Keras' own conversion
 
     def parts(self) -> list[Part]:
         """The weights where they lie: the whole, or on JAX each part of one cut over devices.
