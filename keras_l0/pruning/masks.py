@@ -8,32 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_l0.pruning.selection import by_value, find_cut, marked
-
 Mask = NDArray[np.bool_]
-
-
-def smallest(scores: Sequence[NDArray[np.floating]], count: int) -> list[Mask]:
-    """Marks the ``count`` smallest of all scores taken together.
-
-    Ties are broken by position: of equal scores the earlier goes, array by array, each in
-    row-major order.
-
-    Args:
-        scores: arrays of any shapes, without NaN.
-        count: how many to mark, from 0 to the number of all.
-
-    Returns:
-        A boolean array for each of ``scores``, True where the weight goes.
-
-    Example:
-
-    >>> smallest([np.array([3.0, 1.0]), np.array([1.0, 2.0])], 1)
-    [array([False,  True]), array([False, False])]
-    """
-    wide = [score.astype(np.result_type(np.float32, *scores), copy=False) for score in scores]
-    total = sum(score.size for score in wide)
-    return list(marked(wide, find_cut(lambda: wide, total, count, by_value), by_value))
 
 
 def block_sums(values: NDArray[Any], block: tuple[int, int]) -> NDArray[np.float64]:

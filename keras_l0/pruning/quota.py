@@ -1,14 +1,13 @@
 """How many of which weights are zero, and making it so."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from keras_l0.errors import invalid_argument
-from keras_l0.pruning.masks import smallest
-from keras_l0.pruning.ranked import rank
-from keras_l0.pruning.scores import Score, magnitude
+from keras_l0.pruning.ranked import ByScore, rank
+from keras_l0.pruning.scores import Array, Score, magnitude
 from keras_l0.pruning.selection import by_size, chunks
 from keras_l0.pruning.targets import Weight
 from keras_l0.pruning.units import SINGLE, Unit
@@ -85,15 +84,15 @@ def missing(plan: Sequence[Quota]) -> int:
     for quota in plan:
         short = max(0, quota.count() - zeros_in(quota.weights, quota.unit))
         if short and quota.unit is not SINGLE:  # of single weights it is one for each
-            values = [np.abs(weight.values()) for weight in quota.weights]
-            values = [np.where(np.isnan(w), np.full((), np.inf, w.dtype), w) for w in values]
-            gone = smallest([quota.unit.scores(w) for w in magnitude(values)], quota.count())
-            short = sum(
-                int(np.count_nonzero(w[quota.unit.mask(mask, w.shape)]))
-                for mask, w in zip(gone, values, strict=True)
-            )
+            ranked = ByScore(quota.weights, quota.unit, _nan_last, keep=False)
+            short = ranked.left(ranked.cut(quota.count()))
         total += short
     return total
+
+
+def _nan_last(weights: Iterable[Array]) -> Iterator[Array]:
+    """``magnitude``, infinite where a weight is NaN."""
+    return (np.where(np.isnan(w), np.full((), np.inf, w.dtype), w) for w in magnitude(weights))
 
 
 def zeros_in(weights: Sequence[Weight], unit: Unit = SINGLE) -> int:

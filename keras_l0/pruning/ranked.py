@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_l0.pruning.masks import Mask
 from keras_l0.pruning.scores import Array, Custom, Score, magnitude
 from keras_l0.pruning.selection import Cut, Keys, by_size, by_value, find_cut, marked, zeroed
 from keras_l0.pruning.targets import Part, Weight
@@ -81,11 +82,19 @@ class ByScore:
 
     def zero(self, cut: Cut) -> None:
         """Zeros the weights of the units that go, in place."""
-        for weight, gone in zip(self._weights, marked(self._scores(), cut, by_value), strict=True):
+        for weight, w, gone in self._gone(cut):
             if gone.any():
-                w = weight.values()
-                mask = self._unit.mask(gone, w.shape)
-                weight.assign([((), np.where(mask, np.zeros((), w.dtype), w))])
+                weight.assign([((), np.where(gone, np.zeros((), w.dtype), w))])
+
+    def left(self, cut: Cut) -> int:
+        """How many weights that are not zero are in the units that go."""
+        return sum(int(np.count_nonzero(w[gone])) for _, w, gone in self._gone(cut))
+
+    def _gone(self, cut: Cut) -> Iterator[tuple[Weight, Array, Mask]]:
+        """Each weight, its values, and which of them go."""
+        for weight, gone in zip(self._weights, marked(self._scores(), cut, by_value), strict=True):
+            w = weight.values()
+            yield weight, w, self._unit.mask(gone, w.shape)
 
     def _scores(self) -> Iterator[Array]:
         return self._computed() if self._kept is None else iter(self._kept)
