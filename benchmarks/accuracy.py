@@ -1,7 +1,8 @@
 """How right networks are at a sparsity: ours, tfmot's, and by hard-concrete gates.
 
 Each method trains the same network from the same weights, on the same batches, with Adam at 1e-3,
-for as many epochs, on TensorFlow; all but the gates prune between the same two epochs:
+for as many epochs, on TensorFlow; all but the gates prune along the same cubic ramp, at the
+beginning of the same epochs:
 
 - ``l2``: an ℓ2 penalty and ``GlobalPrune``;
 - ``l2-l0``: ``L2L0`` and ``GlobalPrune``;
@@ -10,9 +11,6 @@ for as many epochs, on TensorFlow; all but the gates prune between the same two 
 - ``tfmot-layers``: the same, but each layer has the sparsity that ``l2-l0`` ended with, so that
   what global ranking brings and what ℓ0 brings are told apart;
 - ``hard-concrete``: Louizos et al.'s gates, which choose the sparsity themselves by a strength.
-
-Our ramp is ``GlobalPrune``'s own, of a pruning an epoch; tfmot's is its ``PolynomialDecay``, of one
-every hundred steps.
 
 Strengths are chosen by ``--choose`` on 10,000 images held back from the training data, six for
 each method and network with one seed at a sparsity of 97 %; test images are seen by the cells

@@ -14,8 +14,6 @@ import numpy as np
 from architectures import ARCHITECTURES
 
 Job = dict[str, Any]
-FREQUENCY = 100
-"""Steps between tfmot's prunings, as its guide has it; it must divide the ramp to reach its end."""
 
 
 def initial(model: Any, seed: int) -> None:
@@ -92,9 +90,9 @@ def tfmot(job: Job) -> tuple[Any, Any, list[Any]]:
         schedule = tfmot.sparsity.keras.PolynomialDecay(
             initial_sparsity=0.0,
             final_sparsity=min(next(wanted), 1 - 1e-6),  # it takes no 1
-            begin_step=job["begin"] * steps,
+            begin_step=(job["begin"] - 1) * steps,
             end_step=job["end"] * steps,
-            frequency=FREQUENCY,
+            frequency=steps,  # at each epoch's beginning, to the share that ours has then
         )
         return tfmot.sparsity.keras.prune_low_magnitude(layer, pruning_schedule=schedule)
 
