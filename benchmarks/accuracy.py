@@ -79,7 +79,7 @@ TRIES = {
 }
 """The strengths of ℓ2 and ℓ0 that are tried; tfmot's are those of ``l2``."""
 
-STRENGTHS = (1e-6, 3e-6, 1e-5, 3e-5)
+STRENGTHS = (3e-6, 1e-5, 3e-5, 1e-4, 3e-4)
 """Of the gates."""
 
 
