@@ -57,7 +57,7 @@ class Weight:
 
     def values(self) -> NDArray[np.floating]:
         """The weights, as a NumPy array of their own dtype, that is not to be written to."""
-        return np.asarray(self.variable)  # which copies nothing, unlike Keras' own conversion
+        return np.asarray(self.variable)  # Keras' own conversion copies once more on TensorFlow
 
     def parts(self) -> list[Part]:
         """The weights where they lie: the whole, or on JAX each part of one cut over devices.
