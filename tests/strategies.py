@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from keras_l0.pruning.selection import by_value, find_cut, marked
+
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 sparsities = st.one_of(
@@ -127,6 +129,13 @@ def pattern_oracle(array: NDArray[np.floating], keep: int, of: int) -> NDArray[n
         for place in ranked[: max(0, len(places) - keep)]:
             mask[place] = True
     return mask
+
+
+def smallest(scores: Sequence[NDArray[np.floating]], count: int) -> list[NDArray[np.bool_]]:
+    """What is marked of all scores taken together, as those of a plan are."""
+    wide = [score.astype(np.result_type(np.float32, *scores), copy=False) for score in scores]
+    total = sum(score.size for score in wide)
+    return list(marked(wide, find_cut(lambda: wide, total, count, by_value), by_value))
 
 
 def smallest_oracle(scores: Sequence[NDArray[np.floating]], count: int) -> list[NDArray[np.bool_]]:

@@ -14,6 +14,7 @@ from strategies import (
     eighths,
     pattern_oracle,
     shapes,
+    smallest,
     smallest_oracle,
     sparsities,
     weights,
@@ -29,7 +30,6 @@ from keras_l0.pruning.masks import (
     spread_blocks,
     uniform_shares,
 )
-from keras_l0.pruning.selection import by_value, find_cut, marked
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +42,6 @@ Arrays = list[NDArray[np.float32]]
 
 def sizes(arrays: Arrays) -> int:
     return sum(array.size for array in arrays)
-
-
-def smallest(scores: Arrays, count: int) -> list[NDArray[np.bool_]]:
-    """What is marked of all scores taken together, as a plan's are."""
-    cut = find_cut(lambda: scores, sizes(scores), count, by_value)
-    return list(marked(scores, cut, by_value))
 
 
 @given(arrays=weights(), sparsity=sparsities)

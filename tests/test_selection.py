@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from strategies import FLOAT32_MAX, smallest_oracle, weights
+from strategies import FLOAT32_MAX, smallest, smallest_oracle, weights
 
 from keras_l0.pruning import selection
-from keras_l0.pruning.masks import smallest
 from keras_l0.pruning.selection import Cut, by_size, by_value, find_cut, zeroed
 
 Array = NDArray[Any]
