@@ -252,10 +252,12 @@ def main() -> None:
     found = [
         cell for cell in cells(options.networks) if theirs or not cell["method"].startswith("tfmot")
     ]
-    # Sorting keeps the order among those of a day.
-    found.sort(
-        key=lambda cell: row_of(options.out, cell)["day"] if is_there(options.out, cell) else ""
-    )
+
+    def measured(cell: dict[str, Any]) -> str:
+        row = row_of(options.out, cell)
+        return row["day"] if row.get("settings") == settings(cell) else ""
+
+    found.sort(key=measured)  # which keeps the order among those of a day
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.workers) as pool:
         paths = {network: Path(folder) / f"{network}.npz" for network in options.networks}
         for network, path in paths.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_l0.errors import invalid_argument
-from keras_l0.pruning.ranked import ByScore, rank
+from keras_l0.pruning.ranked import ByScore, rank, units_in
 from keras_l0.pruning.scores import Array, Score, magnitude
 from keras_l0.pruning.selection import by_size, chunks
 from keras_l0.pruning.targets import Weight
@@ -27,11 +27,6 @@ class Quota:
     counted: int = 0
     unit: Unit = SINGLE
 
-    @property
-    def units(self) -> int:
-        """How many units its weights have."""
-        return sum(self.unit.count(weight.variable.shape) for weight in self.weights)
-
     def count(self, share: float = 1.0) -> int:
         """The number of units that are zero once ``share`` of the target is reached."""
         return max(0, round(share * self.zeros) - self.counted)
@@ -46,7 +41,7 @@ def prune_to(plan: Sequence[Quota], share: float, score: Score) -> None:
         ValueError: if a weight is NaN or infinite; then nothing is changed.
     """
     check_weights(plan)
-    keep = sum(quota.units for quota in plan) <= KEPT
+    keep = sum(units_in(quota.weights, quota.unit) for quota in plan) <= KEPT
     ranked = [rank(quota.weights, quota.unit, score, keep) for quota in plan]
     cuts = [one.cut(quota.count(share)) for quota, one in zip(plan, ranked, strict=True)]
     for one, cut in zip(ranked, cuts, strict=True):

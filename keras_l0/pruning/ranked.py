@@ -72,7 +72,7 @@ class ByScore:
     def __init__(self, weights: Sequence[Weight], unit: Unit, score: Score, keep: bool) -> None:
         self._weights, self._unit, self._score = weights, unit, score
         self._dtype = _common(weights)
-        self._total = sum(unit.count(weight.variable.shape) for weight in weights)
+        self._total = units_in(weights, unit)
         # A function of the user's may say something else when it is asked again.
         self._kept = list(self._computed()) if keep or isinstance(score, Custom) else None
 
@@ -109,6 +109,11 @@ def rank(weights: Sequence[Weight], unit: Unit, score: Score, keep: bool) -> ByS
     if score is magnitude and unit is SINGLE:
         return BySize(weights)
     return ByScore(weights, unit, score, keep)
+
+
+def units_in(weights: Sequence[Weight], unit: Unit) -> int:
+    """How many units some weights have."""
+    return sum(unit.count(weight.variable.shape) for weight in weights)
 
 
 def _common(weights: Sequence[Weight]) -> np.dtype[np.floating]:
