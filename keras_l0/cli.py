@@ -27,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 after one line on stderr.
     """
-    options = parser().parse_args(arguments)
     try:
+        options = parser().parse_args(arguments)
         _module(options.command).run(options)
     except Exception as error:  # backends have kinds of their own, and nobody is above this
         text = " ".join(str(error).split()) or type(error).__name__

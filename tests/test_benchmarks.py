@@ -55,7 +55,9 @@ def test_an_update_that_is_broken_off_leaves_the_former_file(
 def test_a_missing_peer_is_skipped_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bare = Path(sys.executable)  # where tfmot is not installed
+    bare = tmp_path / "bare"  # as a Python where tfmot is not installed
+    bare.write_text("#!/bin/sh\nexit 1\n")
+    bare.chmod(0o755)
     for python in (tmp_path / "none", bare):
         monkeypatch.setattr(peers, "PYTHON", python)
         assert peers.versions() == {}
@@ -96,7 +98,8 @@ def test_a_step_is_held_against_l2_on_its_own_keras_turn_by_turn() -> None:
 
 def results(folder: Path) -> None:
     """A result file for each part of the page."""
-    cell = {"network": "net", "seed": 0, "reached": 0.9, "accuracy": 0.98, **MADE}
+    by = {"images": 9, "batch": 3, "epochs": 4, "begin": 1, "end": 2}
+    cell = {"network": "net", "seed": 0, "reached": 0.9, "accuracy": 0.98, "settings": by, **MADE}
     methods = [("l2-l0", 0.9), ("l2", 0.9), ("tfmot", 0.9), ("hard-concrete", 1e-5)]
     used = {"traces": 1, "retraces": 0, "peak_mib": 100.0}
     step = {"l2 jax": [[1.0]], "l2l0-held jax": [[1.0]], "tf_keras-l2": [[1.0]], "tfmot": [[2.0]]}
@@ -210,7 +213,18 @@ def test_what_the_readme_claims_stands_in_the_row_that_it_points_at() -> None:
 @pytest.mark.parametrize(
     ("program", "arguments", "results", "row"),
     [
-        (step_cost, ["--networks", "vgg_9", "--kinds", "l2"], "step_cost", {"network": "vgg_9"}),
+        (
+            step_cost,
+            ["--networks", "vgg_9", "--kinds", "l2"],
+            "step_cost",
+            {"network": "vgg_9", "seconds": {"l2 jax": [[1.0]], "plain jax": [[1.0]]}},
+        ),
+        (  # where there are no peers
+            step_cost,
+            ["--networks", "vgg_9"],
+            "step_cost",
+            {"network": "vgg_9", "seconds": {"l2 jax": [[1.0]], "tfmot": [[1.0]]}},
+        ),
         (
             pruning_cost,
             ["--sizes", "1000", "--dtypes", "float32", "--ways", "global"],
@@ -231,6 +245,7 @@ def test_a_part_does_not_take_the_place_of_the_whole(
     out = tmp_path / f"{results}.json"
     records.keep(out, [row])
     monkeypatch.setattr(sys, "argv", [results, *arguments, "--out", str(out)])
+    monkeypatch.setattr(peers, "versions", dict)
     with pytest.raises(SystemExit):
         program.main()
     assert "give another --out" in capsys.readouterr().err
@@ -311,3 +326,35 @@ def test_gates_are_drawn_in_training_and_fixed_afterwards() -> None:
     layer(x, training=False)
     penalty = keras.ops.convert_to_numpy(sum(layer.losses))
     np.testing.assert_allclose(penalty, 0.5 * 12, rtol=1e-6)
+
+
+def test_means_are_of_seeds_that_all_methods_have(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="plots need matplotlib")
+    by = {"images": 9, "batch": 3, "epochs": 4, "begin": 1, "end": 2}
+    seeds = {"l2": [0, 1], "l2-l0": [0, 1], "tfmot": [1]}
+    rows = [
+        {"network": "net", "method": method, "asked": 0.9, "seed": seed, "settings": by}
+        | {"accuracy": 0.5 + seed / 10, "reached": 0.9}
+        for method, of in seeds.items()
+        for seed in of
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page_plots, "RESULTS", tmp_path)
+        table, *_ = page.accuracy(rows)
+    assert "| 1 | 60.00 | 60.00 |  | 60.00 |" in table
+
+
+def test_a_cell_by_other_layers_than_ours_ended_with_is_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accuracy, "settings", lambda cell: {"method": cell["method"]})
+    out = tmp_path / "accuracy.json"
+    cell = {"network": "net", "asked": 0.9, "seed": 0}
+    for method, layers in (("l2-l0", [0.9, 0.5]), ("tfmot-layers", [0.901, 0.5])):
+        row = {**cell, "method": method, "settings": {"method": method}, "layers": layers}
+        records.update(out, accuracy.CELL, row)
+    theirs = {**cell, "method": "tfmot-layers"}
+    assert accuracy.is_there(out, theirs)
+    again = {**cell, "method": "l2-l0", "settings": {"method": "l2-l0"}, "layers": [0.8, 0.6]}
+    records.update(out, accuracy.CELL, again)
+    assert not accuracy.is_there(out, theirs)

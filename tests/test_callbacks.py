@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from strategies import block_oracle, blocks_of, pattern_oracle
+from strategies import block_oracle, blocks_of, dense_network, pattern_oracle
 
 from keras_l0 import L2L0, GlobalPrune, KeepZeros, LayerwisePrune, RandomPrune, prune
 from keras_l0.pruning.scores import lamp
@@ -211,6 +211,32 @@ def test_global_pruning_goes_by_the_score(score: Any) -> None:
     stay = np.concatenate([ranks[name][~masks[name]] for name in ranks])
     assert len(gone) == WEIGHTS // 2
     assert gone.max() <= stay.min()
+
+
+def pruned(kernel: Any, callback: keras.callbacks.Callback) -> Any:
+    """A kernel after an epoch of ``fit`` that changes no weight."""
+    model = dense_network([np.array(kernel, np.float32)])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    rows, columns = np.shape(kernel)
+    x, y = np.ones((2, rows), np.float32), np.ones((2, columns), np.float32)
+    model.fit([x], [y], epochs=1, callbacks=[callback], verbose=0)
+    return ops.convert_to_numpy(model.weights[0]).tolist()
+
+
+def test_a_zero_in_a_block_does_not_make_the_block_go_by_a_users_score() -> None:
+    nines, ones, fives, sixes = [[9, 9], [9, 0]], [[1, 1]] * 2, [[5, 5]] * 2, [[6, 6]] * 2
+    callback = GlobalPrune(0.25, block=(2, 2), begin=0, score=np.abs)
+    wanted = [*nines, [0, 0], [0, 0], *fives, *sixes]
+    assert pruned([*nines, *ones, *fives, *sixes], callback) == wanted
+    callback = GlobalPrune(0.25, block=(2, 2), begin=0, score=np.abs)
+    as_it_was = [*nines, [0, 0], [0, 0], *fives, *sixes]
+    assert pruned(as_it_was, callback) == as_it_was
+
+
+def test_zeros_in_an_incomplete_group_leave_the_pattern_by_a_users_score() -> None:
+    kernel = [[value] for value in (4, 1, 2, 3, 0, 0, 3)]
+    found = pruned(kernel, GlobalPrune(pattern="2:4", begin=0, score=np.abs))
+    assert found == [[value] for value in (4, 0, 0, 3, 0, 0, 3)]
 
 
 def test_a_score_that_is_none() -> None:

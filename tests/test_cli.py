@@ -320,6 +320,13 @@ def run_installed(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
 
+def test_a_command_that_cannot_be_read_is_one_line_and_status_2(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "keras_l0.commands.summary", None)
+    assert "keras_l0.commands.summary" in fails(["summary", "some.keras"], capfd)
+
+
 def test_the_program_says_nothing_on_stderr_but_its_error() -> None:
     done = run_installed("summary", "none.keras")
     assert (done.returncode, done.stdout) == (2, "")

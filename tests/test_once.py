@@ -184,7 +184,7 @@ def test_a_score_of_ones_own_ranks() -> None:
 def test_a_score_that_fails_leaves_the_model_as_it_was(method: str) -> None:
     model = dense_network([np.ones((2, 2), np.float32), np.ones((2, 3), np.float32)])
     before = numpy_weights(model)
-    expected = "a function that gives (2, 3) numbers for (2, 3)"
+    expected = "a function that gives (2, 3) numbers above -inf for (2, 3)"
     with pytest.raises(ValueError, match=invalid("score", expected, "(2, 2)")):
         prune(model, 0.5, method=method, score=lambda w: w[:, :2])
     assert_same_bits(numpy_weights(model), before)

@@ -73,10 +73,11 @@ def test_custom_takes_a_list_and_integers() -> None:
         (lambda w: w[:1], "(1, 3)"),
         (lambda w: w.sum(), "()"),
         (lambda w: np.full(w.shape, np.nan), "(2, 3)"),
+        (lambda w: np.full(w.shape, -np.inf), "(2, 3)"),  # which is that of zeros
     ],
 )
-def test_custom_refuses_another_shape_and_nan(function: object, received: str) -> None:
-    expected = "a function that gives (2, 3) numbers for (2, 3)"
+def test_custom_refuses_other_shapes_and_what_ranks_with_zeros(function: object, received: str) -> None:
+    expected = "a function that gives (2, 3) numbers above -inf for (2, 3)"
     with pytest.raises(ValueError, match=invalid("score", expected, received)):
         next(Custom(function)([np.ones((2, 3))]))
 
@@ -106,3 +107,4 @@ def test_lamp_is_its_formula_for_each_tensor_by_itself() -> None:
         assert found.max() == 1.0
     assert [found.shape for found in lamp([np.zeros((2, 3))])] == [(2, 3)]
     assert not next(lamp([np.zeros((2, 3))])).any()
+    assert next(lamp([np.array([1e-200, 0.0, 2e-200])])).tolist() == [0.2, 0.0, 1.0]

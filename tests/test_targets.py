@@ -237,3 +237,16 @@ def test_a_kernel_of_which_other_processes_have_parts_is_refused() -> None:
     variable = SimpleNamespace(value=value, path="dense/kernel")
     with pytest.raises(ValueError, match="cut over several processes: train with DataParallel"):
         Weight(variable, ()).parts()
+
+
+@pytest.mark.skipif(keras.config.backend() == "torch", reason="PyTorch's memory is shared anyway")
+def test_weights_are_read_without_a_copy_that_training_would_change() -> None:
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    (weight,) = find_targets(model).live
+    values = weight.values()
+    assert np.shares_memory(values, weight.values())
+    before = values.copy()
+    model.compile("adam", "mse")
+    model.fit(np.ones((4, 3), "float32"), np.ones((4, 2), "float32"), epochs=2, verbose=0)
+    assert np.array_equal(values, before)
+    assert not np.array_equal(weight.values(), before)

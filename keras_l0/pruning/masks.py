@@ -92,7 +92,7 @@ def beyond_pattern(scores: NDArray[Any], keep: int, of: int) -> Mask:
     the edge keeps ``keep`` at most. Of equal scores the earlier goes.
 
     Args:
-        scores: numbers above −∞, or booleans, of any shape.
+        scores: numbers or booleans, of any shape.
         keep: N, ≥ 1.
         of: M, > N.
 
@@ -110,7 +110,8 @@ def beyond_pattern(scores: NDArray[Any], keep: int, of: int) -> Mask:
     # What fills the last group is smaller than any score: it goes first, in no score's place.
     dtype = np.promote_types(scores.dtype, np.float16)
     filled = np.full((*leading, groups * of, width), -np.inf, dtype)
-    filled[..., :height, :] = scores.reshape(*leading, height, width)
+    least = np.nextafter(filled.dtype.type(-np.inf), filled.dtype.type(0))
+    filled[..., :height, :] = np.maximum(scores.reshape(*leading, height, width), least)
     order = np.argsort(filled.reshape(*leading, groups, of, width), axis=-2, kind="stable")
     gone = np.zeros(order.shape, bool)
     np.put_along_axis(gone, order[..., : max(0, of - keep), :], True, axis=-2)

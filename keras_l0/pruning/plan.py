@@ -10,6 +10,7 @@ from keras_l0.errors import invalid_argument
 from keras_l0.pruning import masks
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.quota import Quota, check_weights, zeros_in
+from keras_l0.pruning.ranked import units_in
 from keras_l0.pruning.scores import magnitude
 from keras_l0.pruning.targets import Targets, Weight, find_targets, matches
 from keras_l0.pruning.units import SINGLE, Block, Unit
@@ -126,18 +127,18 @@ def _wanted(
     They are units, but single weights where the goal is a compression.
     """
     check_live(model, targets)
-    units = _units(targets.live, unit)
+    units = units_in(targets.live, unit)
     if goal is None:
         return units, 0
     if goal.sparsity is not None:
         counted = zeros_in(targets.frozen, unit)
-        total = units + _units(targets.frozen, unit)
+        total = units + units_in(targets.frozen, unit)
         zeros = goal.sparsity * total
         if round(zeros) - counted > units:
             raise _out_of_reach("sparsity", goal.sparsity, (units + counted) / total, targets)
         return zeros, counted
     assert goal.compression is not None, "a goal has one of the two"
-    room = _units(targets.live, SINGLE)
+    room = units_in(targets.live, SINGLE)
     live = {id(weight.variable) for weight in targets.live}
     others = [w for w in find_targets(model).weights if id(w.variable) not in live]
     counted = zeros_in(others)
@@ -153,10 +154,6 @@ def _wanted(
     return zeros, counted
 
 
-def _units(weights: Sequence[Weight], unit: Unit) -> int:
-    return sum(unit.count(weight.variable.shape) for weight in weights)
-
-
 def _by_reaching(goal: Goal | None, unit: Unit) -> bool:
     """Whether the number of units depends on which they are: blocks have zeros, or are cut."""
     return goal is not None and goal.compression is not None and isinstance(unit, Block)
@@ -168,7 +165,10 @@ def _fewest(
     zeros: float,
     shares: Callable[[float], Sequence[float]],
 ) -> list[int]:
-    """How many units of each group go, its smallest, until there are so many zeros in all."""
+    """How many units of each group go, its smallest, until there are so many zeros in all.
+
+    All scores of a group are sorted: one for each block is kept, which a threshold does not need.
+    """
     there, gains = 0, []
     for group in groups:
         values = [weight.values() for weight in group]

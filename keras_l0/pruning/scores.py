@@ -43,7 +43,8 @@ def lamp(weights: Iterable[Array]) -> Iterator[Array]:
     [array([0.36, 1.  ]), array([1., 0.])]
     """
     for w in weights:
-        squares = np.square(w.astype(np.float64)).ravel()
+        wide = w.astype(np.float64).ravel()
+        squares = np.square(wide / (np.abs(wide).max(initial=0.0) or 1.0))  # none falls to 0
         order = np.argsort(squares, kind="stable")
         rest = np.cumsum(squares[order][::-1])[::-1]
         score = np.zeros(squares.size)
@@ -80,7 +81,7 @@ class Custom:
     """A score from a function of one weight tensor; zeros go first whatever it says.
 
     Args:
-        function: takes a weight tensor, gives an array of its shape without NaN.
+        function: takes a weight tensor, gives an array of its shape, of numbers above −∞.
 
     Raises:
         ValueError: when it is called, where the function gives anything else.
@@ -92,9 +93,11 @@ class Custom:
         """The scores."""
         for w in weights:
             values = np.asarray(self.function(w.copy()), np.float64)
-            if values.shape != w.shape or np.isnan(values).any():
+            if values.shape != w.shape or not (values > -np.inf).all():
                 raise invalid_argument(
-                    "score", f"a function that gives {w.shape} numbers for {w.shape}", values.shape
+                    "score",
+                    f"a function that gives {w.shape} numbers above -inf for {w.shape}",
+                    values.shape,
                 )
             yield np.where(w == 0, -np.inf, values)
 

@@ -1,5 +1,6 @@
 """Which weights of a model can be pruned."""
 
+import contextlib
 import fnmatch
 import math
 from collections.abc import Iterator, Sequence
@@ -57,7 +58,11 @@ class Weight:
 
     def values(self) -> NDArray[np.floating]:
         """The weights, as a NumPy array of their own dtype, that is not to be written to."""
-        return np.asarray(self.variable)  # Keras' own conversion copies once more on TensorFlow
+        value = self.variable.value
+        read = getattr(value, "value", lambda: value)  # of TensorFlow's variables, their tensor
+        with contextlib.suppress(TypeError, ValueError, BufferError):  # bfloat16 has no buffer
+            return np.asarray(memoryview(read()))  # TensorFlow's own conversions copy
+        return np.asarray(self.variable)
 
     def parts(self) -> list[Part]:
         """The weights where they lie: the whole, or on JAX each part of one cut over devices.

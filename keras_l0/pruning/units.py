@@ -59,8 +59,12 @@ class Block(Unit):
         return math.prod(masks.block_grid(shape, (self.rows, self.columns)))
 
     def scores(self, scores: NDArray[Any]) -> NDArray[Any]:
-        """The sum over each block."""
-        return masks.block_sums(scores, (self.rows, self.columns))
+        """The sum over each block; what is −∞ counts for nothing, unless all of it is."""
+        sides = self.rows, self.columns
+        if not np.any(least := scores == -np.inf):
+            return masks.block_sums(scores, sides)
+        sums = masks.block_sums(np.where(least, 0, scores), sides)
+        return np.where(masks.block_sums(~least, sides) > 0, sums, -np.inf)
 
     def mask(self, gone: Mask, shape: Sequence[int]) -> Mask:
         """Every weight of the blocks that go."""
