@@ -43,7 +43,10 @@ def batches(x: Any, y: Any, job: Job) -> Any:
     kept = np.concatenate([order[: job["steps"] * job["batch"]] for order in orders])
     places = tf.data.Dataset.from_tensor_slices(kept).batch(job["batch"])
     given = tf.constant(x), tf.constant(y)  # as constants of the map they were copied each time
-    return places.map(lambda place: tuple(tf.gather(one, place) for one in given)).prefetch(2)
+    still = tf.data.Options()
+    still.autotune.enabled = False  # at the end its thread may sleep for half a minute
+    found = places.map(lambda place: tuple(tf.gather(one, place) for one in given)).prefetch(2)
+    return found.with_options(still)
 
 
 def ours(job: Job) -> tuple[Any, Any, list[Any]]:
@@ -115,6 +118,13 @@ def plain(keras: Any, model: Any, job: Job) -> Any:
     return found
 
 
+def right(model: Any, x: Any, y: Any) -> float:
+    """The share of examples that a model is right about; ``evaluate`` would tune a data set."""
+    parts = np.array_split(x, len(x) // 500)
+    found = [np.asarray(model(part, training=False)).argmax(-1) for part in parts]
+    return float(np.mean(np.concatenate(found) == y))
+
+
 def main() -> None:
     """Trains, and prints what came of it."""
     job: Job = json.load(sys.stdin)
@@ -122,7 +132,8 @@ def main() -> None:
     job["steps"] = len(data["x"]) // job["batch"]
     make = {"tfmot": tfmot, "tfmot-layers": tfmot, "hard-concrete": gates}.get(job["method"], ours)
     keras, model, callbacks = make(job)
-    model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
+    rate = keras.optimizers.schedules.CosineDecay(job["rate"], job["epochs"] * job["steps"])
+    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
     model.fit(
         batches(data["x"], data["y"], job),
         epochs=job["epochs"],
@@ -131,8 +142,7 @@ def main() -> None:
         callbacks=callbacks,
     )
     model = plain(keras, model, job)
-    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    _, accuracy = model.evaluate(data["x_seen"], data["y_seen"], batch_size=500, verbose=0)
+    accuracy = right(model, data["x_seen"], data["y_seen"])
     weights = [np.asarray(layer.kernel) for layer in kernels(model)]
     zeros = [int(np.count_nonzero(w == 0)) for w in weights]
     reached = sum(zeros) / sum(w.size for w in weights)

@@ -16,7 +16,6 @@ class Architecture:
     build: Callable[..., Any]
     input_shape: tuple[int, ...]
     batch: int
-    text: str
 
 
 def dense_network(
@@ -93,13 +92,13 @@ _SMALL_ATTENTION = partial(attention, width=64, blocks=2)
 _LARGE_ATTENTION = partial(attention, width=512, blocks=3)
 
 ARCHITECTURES = {
-    "lenet_300_100": Architecture(_LENET, (784,), 100, "dense, small"),
-    "wide_dense": Architecture(_WIDE, (1024,), 100, "dense, large"),
-    "lenet_5_caffe": Architecture(lenet_5_caffe, (28, 28, 1), 100, "convolutional, small"),
-    "resnet_8": Architecture(resnet_8, (32, 32, 3), 100, "convolutional, residual"),
-    "vgg_9": Architecture(vgg_9, (32, 32, 3), 16, "convolutional, large"),
-    "attention_64": Architecture(_SMALL_ATTENTION, (32, 64), 32, "attention, small"),
-    "attention_512": Architecture(_LARGE_ATTENTION, (32, 512), 8, "attention, large"),
+    "lenet_300_100": Architecture(_LENET, (784,), 100),
+    "wide_dense": Architecture(_WIDE, (1024,), 100),
+    "lenet_5_caffe": Architecture(lenet_5_caffe, (28, 28, 1), 100),
+    "resnet_8": Architecture(resnet_8, (32, 32, 3), 100),
+    "vgg_9": Architecture(vgg_9, (32, 32, 3), 16),
+    "attention_64": Architecture(_SMALL_ATTENTION, (32, 64), 32),
+    "attention_512": Architecture(_LARGE_ATTENTION, (32, 512), 8),
 }
 
 

@@ -28,9 +28,9 @@ HEAD = """# Benchmarks
 
 `make bench` measures steps, prunings, start-up and exports again and writes this page; each is also
 a program of its own, named under its heading. All single timings, seeds, versions and the processor
-are in `results/`. What is compared runs in turns, in processes of its own; a ratio is the median of
-those of neighbours, with its quartiles. tfmot runs in an environment of its own, which `make peers`
-makes.
+are in `results/`. What is timed and compared runs in turns; a ratio is the median of those of
+neighbours, with its quartiles. tfmot runs in processes and an environment of its own, which
+`make peers` makes.
 """
 
 
@@ -43,9 +43,11 @@ def accuracy(rows: Sequence[Row]) -> Iterable[str]:
         lines: list[Line] = []
         for asked in sorted({row["asked"] for row in pruned}):
             here = [row for row in pruned if row["asked"] == asked]
+            seeds = [{r["seed"] for r in here if r["method"] == m} for m in methods]
+            common = set.intersection(*(of for of in seeds if of))  # no method by other seeds
+            here = [row for row in here if row["seed"] in common]
             found = [[r["accuracy"] for r in here if r["method"] == m] for m in methods]
-            seeds = str(min(len(values) for values in found if values))
-            cells = [f"{network}, {100 * asked:g} %", seeds, *map(_mean, found)]
+            cells = [f"{network}, {100 * asked:g} %", str(len(common)), *map(_mean, found)]
             lines.append((f"{network}-{asked:g}", cells))
         head = [
             "test accuracy, %",
@@ -56,6 +58,11 @@ def accuracy(rows: Sequence[Row]) -> Iterable[str]:
             "tfmot",
         ]
         yield table("accuracy", head, lines)
+        by = mine[-1]["settings"]
+        yield (
+            f"{by['images']:,} images in batches of {by['batch']}, {by['epochs']} epochs; pruned at "
+            f"the beginning of epochs {by['begin']} to {by['end']}.\n"
+        )
         lines = []
         gated = [row for row in mine if row["method"] == "hard-concrete"]
         for asked in sorted({row["asked"] for row in gated}):
@@ -212,9 +219,9 @@ MEASURED: list[tuple[str, str, Callable[[Sequence[Row]], Iterable[str]]]] = [
         "## Accuracy at a sparsity\n\n"
         "`python benchmarks/accuracy.py`: the same network, initial weights, batches, optimizer "
         "and epochs, pruned along the same ramp; strengths are the best of six for each "
-        "method on validation images. tfmot as its guide has it gives each layer the same "
-        "sparsity; 'our layers' are those that ours ended with. Gates choose the sparsity "
-        "themselves.\n",
+        "method but the gates on validation images. tfmot as its guide has it gives each layer "
+        "the same sparsity; 'our layers' are those that ours ended with. Gates choose the "
+        "sparsity themselves.\n",
         "accuracy.json",
         accuracy,
     ),

@@ -31,7 +31,8 @@ def accuracy(rows: Sequence[Row]) -> str:
                 ]
                 points.append((100 * (1 - means[0]), 100 * (1 - means[1])))
             style = "x:" if method == "hard-concrete" else "o-"
-            ax.plot(*zip(*sorted(points), strict=True), style, label=method, markersize=4)
+            x, y = zip(*sorted(points), strict=True) if points else ((), ())
+            ax.plot(x, y, style, label=method, markersize=4)
         ax.set(xscale="log", yscale="log", title=network, xlabel="weights left, %")
         ax.set_ylabel("test error, %")
     axes[-1].legend(frameon=False)
