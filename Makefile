@@ -70,7 +70,7 @@ clean:
 	touch $@
 
 .venv/dev: setup.cfg | .venv/bin/python
-	.venv/bin/pip install --quiet --editable ".[tensorflow,jax,plot,demo,search,dev]"
+	.venv/bin/pip install --quiet --editable ".[tensorflow,jax,plot,demo,search,tfmot,dev]"
 	touch $@
 
 .venv/torch: setup.cfg | .venv/dev

@@ -76,7 +76,9 @@ def test_custom_takes_a_list_and_integers() -> None:
         (lambda w: np.full(w.shape, -np.inf), "(2, 3)"),  # which is that of zeros
     ],
 )
-def test_custom_refuses_other_shapes_and_what_ranks_with_zeros(function: object, received: str) -> None:
+def test_custom_refuses_other_shapes_and_what_ranks_with_zeros(
+    function: object, received: str
+) -> None:
     expected = "a function that gives (2, 3) numbers above -inf for (2, 3)"
     with pytest.raises(ValueError, match=invalid("score", expected, received)):
         next(Custom(function)([np.ones((2, 3))]))

@@ -1,0 +1,100 @@
+"""Weights in clusters, zeros kept: tfmot's sparsity-preserving clustering for Keras 3."""
+
+import warnings
+from importlib import import_module
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_l0.errors import whole_at_least
+from keras_l0.pruning.targets import find_targets
+from keras_l0.text import by_reason
+from keras_l0.tfmot.legacy import legacy_keras, toolkit, undisturbed
+from keras_l0.tfmot.rebuild import from_tf_keras, to_tf_keras
+from keras_l0.tfmot.training import Training
+
+
+def cluster(
+    model: keras.Model,
+    clusters: int,
+    data: Any = None,
+    *,
+    epochs: int = 1,
+    learning_rate: float = 1e-4,
+) -> keras.Model:
+    """The model with at most ``clusters`` values in each kernel, its zeros still zero.
+
+    One value is zero; the others are chosen among the weights by k-means++, and each weight
+    takes the nearest. With data they are trained, the sum of its weights' gradients moving each;
+    a weight may change to a value that has come nearer. Fewer values make a smaller file once
+    it is compressed.
+
+    tfmot clusters no kernels of depthwise convolutions, nor those of layers it does not know:
+    these stay as they are, and are named.
+
+    Args:
+        model: a built model of Keras 3 that ``to_tf_keras`` takes; with ``data``, compiled.
+        clusters: values a kernel, >= 3.
+        data: what ``fit`` takes: a tuple ``(x, y)`` or ``(x, y, sample_weight)`` of arrays, or a
+            data set of batches. ``None``: the values are not trained.
+        epochs: passes over the data, >= 1.
+        learning_rate: Adam's, >= 0.
+
+    Returns:
+        A model of Keras 3, not compiled. The given model is unchanged.
+
+    Raises:
+        ImportError: if tfmot is not installed; the command that installs it.
+        ValueError: if an argument is out of its range, the model has no counterpart in tf_keras
+            or does not take the data.
+
+    Source: the clustering is that of tensorflow-model-optimization.
+    """
+    number = whole_at_least("clusters", clusters, 3)
+    training = None if data is None else Training(model, data, epochs, learning_rate)
+    old = to_tf_keras(model)
+    note_dense(model)
+    with undisturbed():
+        wrapped = _wrapped(old, number)
+        if training:
+            training.run(wrapped)
+        found = from_tf_keras(toolkit().clustering.keras.strip_clustering(wrapped))
+    left = {}
+    before, after = (find_targets(one).weights for one in (model, found))
+    for weight, new in zip(before, after, strict=True):
+        values = np.where(weight.values() == 0, np.float32(0), new.values())
+        new.variable.assign(values)
+        if len(np.unique(values)) > number:
+            left[weight.name] = (
+                f"tfmot clusters no {weight.variable.name} of {type(weight.layer).__name__}"
+            )
+    if left:
+        warnings.warn(f"Not clustered: {'; '.join(by_reason(left))}.", stacklevel=2)
+    return found
+
+
+def note_dense(model: keras.Model) -> None:
+    """Warns where there are no zeros to keep."""
+    if not any((weight.values() == 0).any() for weight in find_targets(model).weights):
+        warnings.warn(
+            f"{model.name} has no zeros that could be kept: prune it first.", stacklevel=3
+        )
+
+
+def _wrapped(old: Any, clusters: int) -> Any:
+    """A model of tf_keras whose layers are in tfmot's wrappers, those of models inside too."""
+    keras_2, tfmot = legacy_keras(), toolkit()
+    inner = "tensorflow_model_optimization.python.core.clustering.keras"
+    registry = import_module(f"{inner}.clustering_registry").ClusteringRegistry
+    cluster_weights = import_module(f"{inner}.experimental.cluster").cluster_weights
+
+    def wrap(layer: Any) -> Any:
+        if isinstance(layer, keras_2.Model):
+            return keras_2.models.clone_model(layer, clone_function=wrap)
+        if not layer.weights or not registry.supports(layer):
+            return layer
+        start = tfmot.clustering.keras.CentroidInitialization.KMEANS_PLUS_PLUS
+        return cluster_weights(layer, clusters, start, preserve_sparsity=True)
+
+    return wrap(old)

@@ -1,0 +1,180 @@
+"""Models over from Keras 3 to tf_keras, and back."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_l0.errors import invalid_argument
+from keras_l0.models import check_built
+from keras_l0.structure.graph import functional
+from keras_l0.tfmot.layers import NEW, OLD, Side, copy_weights, counterpart, unwrapped
+from keras_l0.tfmot.legacy import legacy_keras, undisturbed
+from keras_l0.tfmot.operations import to_new, to_old
+
+
+def to_tf_keras(model: keras.Model) -> Any:
+    """The same model in tf_keras: the same layers, weights and outputs.
+
+    What is computed without a layer becomes layers: ``x + 3.0`` a ``Rescaling``, ``x + y`` an
+    ``Add``. The optimizer does not come along.
+
+    Args:
+        model: a built Sequential or Functional model of Keras 3, on any backend; models inside,
+            shared layers, several inputs and outputs included.
+
+    Returns:
+        A ``tf_keras.Model``, not compiled. The given model is unchanged.
+
+    Raises:
+        ImportError: if tf_keras is not installed; the command that installs it.
+        ValueError: if the model has no graph, or a layer has no counterpart; the layer's name.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_l0.tfmot import to_tf_keras
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    >>> type(to_tf_keras(model)).__module__.partition(".")[0]
+    'tf_keras'
+    """
+    check_built(model)
+    functional(model)
+    with undisturbed():
+        return _Rebuilding(NEW, OLD, to_old).model(model)
+
+
+def from_tf_keras(model: Any) -> keras.Model:
+    """The same model in Keras 3: the same layers, weights and outputs.
+
+    ``prune_low_magnitude``'s wrappers are taken off, and what their masks held at zero is zero.
+
+    Args:
+        model: a built Sequential or Functional ``tf_keras.Model``; models inside, shared layers,
+            several inputs and outputs included.
+
+    Returns:
+        A model of Keras 3, not compiled. The given model is unchanged.
+
+    Raises:
+        ImportError: if tf_keras is not installed; the command that installs it.
+        ValueError: if the model has no graph, or a layer has no counterpart; the layer's name.
+    """
+    tf_keras = legacy_keras()
+    if not isinstance(model, tf_keras.Model):
+        raise invalid_argument("model", "a tf_keras.Model", model)
+    if not getattr(model, "_is_graph_network", False):
+        raise invalid_argument(
+            "model",
+            "a Sequential or Functional model that is built",
+            f"{model.name}, a {type(model).__name__}",
+            "Write it as tf_keras.Model(inputs, outputs), or build it",
+        )
+    with undisturbed():
+        return _Rebuilding(OLD, NEW, to_new).model(model)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A use of a layer or an operation, and the tensors that came of it."""
+
+    op: Any
+    args: Any
+    kwargs: Any
+    outputs: Sequence[Any]
+
+
+class _Rebuilding:
+    """One model on its way; what is shared is made once."""
+
+    def __init__(self, source: Side, target: Side, operation: Callable[..., Any]) -> None:
+        self._source, self._target, self._operation = source, target, operation
+        self._made: dict[int, Any] = {}
+
+    def model(self, old: Any) -> Any:
+        """The counterpart of a model."""
+        sequential = isinstance(old, self._source.keras.Sequential)
+        new = self._sequential(old) if sequential else self._functional(old)
+        if not old.trainable:
+            new.trainable = False
+        return new
+
+    def _sequential(self, old: Any) -> Any:
+        inputs = [self._input(tensor) for tensor in old.inputs]
+        layers = [self._layer(layer) for layer in old.layers]
+        new = self._target.keras.Sequential([*inputs, *layers], name=old.name)
+        for layer, other in zip(old.layers, layers, strict=True):
+            self._fill(layer, other)
+        return new
+
+    def _functional(self, old: Any) -> Any:
+        tensors = {id(tensor): self._input(tensor) for tensor in old.inputs}
+
+        def there(given: Any) -> Any:
+            return tensors.get(id(given), given)
+
+        for call in _calls(old):
+            args = _mapped(there, call.args)
+            kwargs = _mapped(there, call.kwargs)
+            if isinstance(call.op, self._source.keras.layers.Layer) and not _is_operation(call.op):
+                layer = self._layer(call.op)
+                outputs = layer(*args, **kwargs)
+                self._fill(call.op, layer)
+            else:
+                outputs = self._operation(call.op, args, kwargs)
+            pairs = zip(call.outputs, tf.nest.flatten(outputs), strict=True)
+            tensors.update((id(tensor), other) for tensor, other in pairs)
+        ends = [_mapped(there, ends) for ends in _ends(old)]
+        return self._target.keras.Model(*ends, name=old.name)
+
+    def _layer(self, old: Any) -> Any:
+        if id(old) not in self._made:
+            inner = unwrapped(old)
+            if isinstance(inner, self._source.keras.Model):
+                made = self.model(inner)
+            else:
+                made = counterpart(inner, self._source, self._target)
+            self._made[id(old)] = made
+        return self._made[id(old)]
+
+    def _fill(self, old: Any, new: Any) -> None:
+        if not isinstance(old, self._source.keras.Model):
+            copy_weights(old, new)
+
+    def _input(self, old: Any) -> Any:
+        dtype = getattr(old.dtype, "name", old.dtype)
+        name = old._keras_history[0].name
+        return self._target.keras.Input(batch_shape=tuple(old.shape), dtype=dtype, name=name)
+
+
+def _calls(model: Any) -> Iterator[_Call]:
+    """The uses of layers and operations, each after those that it needs."""
+    by_depth = model._nodes_by_depth
+    for depth in sorted(by_depth, reverse=True):
+        for node in by_depth[depth]:
+            if node.is_input:
+                continue
+            if hasattr(node, "operation"):
+                given = node.arguments
+                yield _Call(node.operation, given.args, given.kwargs, node.outputs)
+            else:
+                args, kwargs = node.call_args, node.call_kwargs
+                yield _Call(node.layer, args, kwargs, tf.nest.flatten(node.outputs))
+
+
+def _ends(model: Any) -> tuple[Any, Any]:
+    """The structures of a model's inputs and outputs."""
+    if isinstance(model, keras.Model):
+        return model._inputs_struct, model._outputs_struct
+    return model._nested_inputs, model._nested_outputs
+
+
+def _mapped(function: Callable[[Any], Any], structure: Any) -> Any:
+    return keras.tree.map_structure(function, structure)
+
+
+def _is_operation(layer: Any) -> bool:
+    """Whether tf_keras made the layer for an operation that was called on a tensor."""
+    return hasattr(layer, "symbol") or type(layer).__name__ == "SlicingOpLambda"
