@@ -11,7 +11,7 @@ _keras = legacy_keras()
 
 
 @_keras.saving.register_keras_serializable("keras_l0")
-class L2L0(_keras.regularizers.Regularizer):  # type: ignore[name-defined, misc]
+class L2L0(_keras.regularizers.Regularizer):  # type: ignore[name-defined]
     """``keras_l0.L2L0`` for a layer of tf_keras: the same formula, arguments and config.
 
     ``l2 * sum(w**2) + l0 * sum(1 - exp(-beta * abs(w)))``
