@@ -46,12 +46,14 @@ peers: .peers/made
 	.peers/bin/pip install --quiet tensorflow tf_keras tensorflow-model-optimization
 	touch $@
 
-# tfmot's part is left out where there are no `peers`.
+# About half an hour; tfmot's part is left out where there are no `peers`. The accuracies' whole
+# matrix takes hours: the oldest cells are measured again.
 bench: .venv/dev
-	$(BENCH)/start_up.py
-	$(BENCH)/step_cost.py
+	$(BENCH)/start_up.py --rounds 3
+	$(BENCH)/step_cost.py --rounds 5
 	$(BENCH)/pruning_cost.py
 	$(BENCH)/export_time.py --rounds 1
+	$(BENCH)/accuracy.py --minutes 5
 
 lint: .venv/dev
 	.venv/bin/ruff check .

@@ -14,8 +14,9 @@ along the same cubic ramp, at the beginning of the same epochs:
 
 Strengths are chosen by ``--choose`` on 10,000 images held back from the training data, the best of
 six for each method and network, by the mean of one seed at sparsities of 95 and 98 %, of the gates
-none; test images are seen by the cells alone. Cells that were measured by other settings are
-dropped, those that were not measured come first, then the oldest, until the minutes are over.
+none; test images are seen by the cells alone. Cells that were not measured, or by other settings,
+come first, then the oldest, until the minutes are over; a new cell drops those that it cannot be
+held against. A network whose strengths are not chosen is skipped.
 
     python benchmarks/accuracy.py --choose
     python benchmarks/accuracy.py --minutes 15 --workers 2
@@ -50,6 +51,8 @@ SEEDS = (0, 1, 2)
 METHODS = ("l2", "l2-l0", "tfmot", "tfmot-layers", "hard-concrete")
 CELL = ("network", "method", "asked", "seed")
 TRIED = ("network", "method", "l2", "l0", "asked")
+ALIKE = ("images", "batch", "epochs", "begin", "end", "rate")
+STRENGTH = ("l2", "l0", "beta")
 LOCK = threading.Lock()
 CHOICE = RESULTS / "accuracy_choice.json"
 HELD_BACK = 10_000
@@ -167,10 +170,14 @@ def tried(network: str, method: str) -> list[dict[str, Any]]:
 def best(network: str, method: str) -> list[dict[str, Any]]:
     """The rows of the best strengths of all that were to be tried, one for each sparsity."""
     found = tried(network, method)
-    if len(found) < len(list(tries(network, method))):
-        raise SystemExit(f"{network}, {method}: run benchmarks/accuracy.py --choose to its end.")
     of = [[row for row in found if (row["l2"], row["l0"]) == pair] for pair in strengths(method)]
     return max(of, key=lambda rows: sum(row["accuracy"] for row in rows))
+
+
+def is_chosen(network: str) -> bool:
+    """Whether all that was to be tried on a network was, but for tfmot where there is none."""
+    left = [m for m in METHODS[:-1] if len(tried(network, m)) < len(list(tries(network, m)))]
+    return not [m for m in left if not m.startswith("tfmot") or peers.PYTHON.exists()]
 
 
 def choose(network: str, workers: int, theirs: dict[str, str]) -> None:
@@ -224,8 +231,19 @@ def measure(cell: dict[str, Any], data: Path, out: Path, theirs: dict[str, str])
         if not is_there(out, same):  # another worker may be at it still
             measure(same, data, out, theirs)
         more["sparsities"] = row_of(out, same)["layers"]
-    keep(out, CELL, {**cell, **train({**given, **more}), "settings": given}, theirs)
+    row = {**cell, **train({**given, **more}), "settings": given}
+    with LOCK:
+        keep_rows(out, [old for old in earlier(out) if agree(old, row)])
+    keep(out, CELL, row, theirs)
     print(*(cell[name] for name in CELL), flush=True)
+
+
+def agree(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether two rows can stand in one table: trained alike, and as strongly if by one method."""
+    if old["network"] != new["network"]:
+        return True
+    names = [*ALIKE, *(STRENGTH if old["method"] == new["method"] else ())]
+    return all(old["settings"].get(name) == new["settings"].get(name) for name in names)
 
 
 def row_of(out: Path, cell: dict[str, Any]) -> dict[str, Any]:
@@ -266,18 +284,17 @@ def main() -> None:
         for network in options.networks:
             choose(network, options.workers, theirs)
         return
-    found = [
-        cell for cell in cells(options.networks) if theirs or not cell["method"].startswith("tfmot")
-    ]
+    networks = [network for network in options.networks if is_chosen(network)]
+    for network in set(options.networks) - set(networks):
+        print(f"{network} is skipped: `python {sys.argv[0]} --choose --networks {network}` first.")
+    found = [cell for cell in cells(networks) if theirs or not cell["method"].startswith("tfmot")]
 
-    outdated = [cell for cell in found if not is_there(options.out, cell)]
-    keep_rows(
-        options.out,
-        [row for row in earlier(options.out) if {name: row[name] for name in CELL} not in outdated],
-    )
-    found.sort(key=lambda cell: row_of(options.out, cell).get("day", ""))  # new ones first
+    def measured(cell: dict[str, Any]) -> str:
+        return row_of(options.out, cell)["day"] if is_there(options.out, cell) else ""
+
+    found.sort(key=measured)  # which keeps the order among those of a day
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.workers) as pool:
-        paths = {network: Path(folder) / f"{network}.npz" for network in options.networks}
+        paths = {network: Path(folder) / f"{network}.npz" for network in networks}
         for network, path in paths.items():
             write_data(network, "test", path)
 

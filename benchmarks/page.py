@@ -26,11 +26,11 @@ Row = dict[str, Any]
 
 HEAD = """# Benchmarks
 
-`make bench` measures steps, prunings, start-up and exports again and writes this page; each is also
-a program of its own, named under its heading. All single timings, seeds, versions and the processor
-are in `results/`. What is timed and compared runs in turns; a ratio is the median of those of
-neighbours, with its quartiles. tfmot runs in processes and an environment of its own, which
-`make peers` makes.
+`make bench` measures start-up, steps, prunings, an export and the oldest of the accuracies again
+and writes this page; each is also a program of its own, named under its heading. All single
+timings, seeds, versions and the processor are in `results/`. What is timed and compared runs in
+turns; a ratio is the median of those of neighbours, with its quartiles. tfmot runs in processes and
+an environment of its own, which `make peers` makes.
 """
 
 

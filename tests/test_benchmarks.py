@@ -282,14 +282,22 @@ def test_strengths_are_chosen_of_all_tries_or_not_at_all(
 ) -> None:
     monkeypatch.setattr(accuracy, "CHOICE", tmp_path / "choice.json")
     tries = list(accuracy.tries("lenet_300_100", "l2-l0"))
-    rows = [{"settings": one, **one, "accuracy": n / 10} for n, one in enumerate(tries)]
+    tries += accuracy.tries("lenet_300_100", "l2")
+    rows = [
+        {"settings": one, **one, "asked": one["sparsity"], "accuracy": (n % 12) / 10}
+        for n, one in enumerate(tries)
+    ]
+    monkeypatch.setattr(peers, "PYTHON", tmp_path / "none")
     records.keep(accuracy.CHOICE, rows[1:])
-    with pytest.raises(SystemExit, match=r"l2-l0: run benchmarks/accuracy\.py --choose to its end"):
-        accuracy.best("lenet_300_100", "l2-l0")
+    assert not accuracy.is_chosen("lenet_300_100")
     records.keep(accuracy.CHOICE, rows)
+    assert accuracy.is_chosen("lenet_300_100")
+    monkeypatch.setattr(peers, "PYTHON", Path(sys.executable))  # whose tries are missing
+    assert not accuracy.is_chosen("lenet_300_100")
     cell = {"network": "lenet_300_100", "method": "l2-l0", "asked": 0.9, "seed": 1}
     found = accuracy.settings(cell)
-    assert (found["l2"], found["l0"]) == (tries[-1]["l2"], tries[-1]["l0"])
+    assert (found["l2"], found["l0"]) == (tries[11]["l2"], tries[11]["l0"])
+
     out = tmp_path / "accuracy.json"
     records.keep(out, [{**cell, "settings": found}, {**cell, "seed": 2, "settings": {}}])
     assert accuracy.is_there(out, cell)
@@ -297,7 +305,7 @@ def test_strengths_are_chosen_of_all_tries_or_not_at_all(
 
 
 def test_each_method_has_as_many_tries() -> None:
-    numbers = {len(list(accuracy.tries("resnet_8", name))) for name in accuracy.METHODS[:-1]}
+    numbers = {len(accuracy.strengths(name)) for name in accuracy.METHODS[:-1]}
     assert numbers == {6}
 
 
@@ -358,3 +366,18 @@ def test_a_cell_by_other_layers_than_ours_ended_with_is_measured_again(
     again = {**cell, "method": "l2-l0", "settings": {"method": "l2-l0"}, "layers": [0.8, 0.6]}
     records.update(out, accuracy.CELL, again)
     assert not accuracy.is_there(out, theirs)
+
+
+def test_a_cell_drops_those_that_it_cannot_be_held_against() -> None:
+    one = accuracy.job("lenet_300_100", "l2", 0.9, 0, l2=1e-4, l0=0.0, beta=10.0)
+
+    def agree(**other: Any) -> bool:
+        old = {"network": one["network"], "method": "l2", **other}
+        new = {"network": one["network"], "method": "l2", "settings": one}
+        return accuracy.agree({"settings": {**one, **other}, **old}, new)
+
+    assert agree(seed=1, sparsity=0.5)
+    assert agree(method="tfmot", l2=1e-5)
+    assert agree(network="lenet_5_caffe", epochs=3)
+    assert not agree(l2=1e-5)
+    assert not agree(method="tfmot", epochs=3)
