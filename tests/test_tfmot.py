@@ -1,9 +1,11 @@
 """Models go to tf_keras and come back, and tfmot does its part there: the zeros stay."""
 
 import importlib.util
+import itertools
 import os
 import random
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +65,51 @@ def branches() -> keras.Model:
 def attention() -> keras.Model:
     inputs = keras.Input((5, 4))
     return keras.Model(inputs, layers.MultiHeadAttention(2, 3)(inputs, inputs))
+
+
+def partly_frozen() -> keras.Model:
+    model = sequential(
+        layers.Bidirectional(layers.LSTM(4, return_sequences=True)),
+        layers.RNN([layers.SimpleRNNCell(4), layers.SimpleRNNCell(4)]),
+        shape=(5, 4),
+    )
+    model.layers[0].forward_layer.trainable = False
+    model.layers[1].cell.cells[0].trainable = False
+    return model
+
+
+def operations() -> keras.Model:
+    """Operations with constants before and behind, and with settings of their own."""
+    inputs = keras.Input((3, 3))  # as many examples as there are columns
+    x = inputs - np.array([1.0, 2.0, 3.0], "float32")
+    x = ops.subtract(np.array([1.0, 2.0, 3.0], "float32"), x) * ops.convert_to_tensor(2.0)
+    x = ops.elu(ops.softmax(x, axis=1), alpha=0.3)
+    return keras.Model(inputs, (1.0 - x) / np.array([[1.0, 2.0, 4.0]], "float32"))
+
+
+def masks() -> keras.Model:
+    inputs = keras.Input((8,), dtype="int32")
+    return keras.Model(inputs, layers.LSTM(4)(layers.Embedding(9, 4, mask_zero=True)(inputs)))
+
+
+def states() -> keras.Model:
+    inputs = keras.Input((5, 4))
+    _, *state = layers.LSTM(3, return_state=True)(inputs)
+    return keras.Model(inputs, layers.LSTM(3)(inputs, initial_state=state))
+
+
+def trained_in_the_graph() -> keras.Model:
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, layers.BatchNormalization()(inputs, training=True))
+
+
+def ordered() -> keras.Model:
+    a = keras.Input((4,))
+    named = OrderedDict(z=layers.Dense(3)(a), a=layers.Dense(3)(a))
+    inner = keras.Model(a, named)
+    inputs = keras.Input((4,))
+    found = inner(inputs)
+    return keras.Model(inputs, layers.Concatenate()([found["z"] * 2.0, found["a"]]))
 
 
 def samples(model: keras.Model) -> Any:
@@ -140,6 +187,12 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
         layers.Activation("hard_sigmoid"),
         layers.Activation("log_sigmoid"),
     ),
+    "partly frozen": lambda: partly_frozen(),
+    "operations": lambda: operations(),
+    "masks": lambda: masks(),
+    "states": lambda: states(),
+    "training in the graph": lambda: trained_in_the_graph(),
+    "ordered outputs": lambda: ordered(),
     "settings": lambda: sequential(
         layers.Dense(
             3,
@@ -181,6 +234,37 @@ def test_penalties_go_along() -> None:
     assert here.get_config() == {"l2": 1e-4, "l0": 1e-4, "beta": 10.0}
 
 
+def own(name: str) -> Callable[[Any], Any]:
+    """A function that has a built-in's name."""
+
+    def function(x: Any) -> Any:
+        return x * 0.0 + 7.0
+
+    function.__name__ = name
+    return function
+
+
+@keras.saving.register_keras_serializable("Mine")
+class L2(keras.regularizers.Regularizer):
+    """A regularizer that has a built-in's name."""
+
+    def __call__(self, x: Any) -> Any:
+        return ops.sum(x)
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+
+def integers() -> keras.Model:
+    inputs = keras.Input((4,), dtype="int32")
+    return keras.Model(inputs, inputs + 1)
+
+
+def approximate() -> keras.Model:
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, ops.gelu(inputs, approximate=True))
+
+
 class Subclass(keras.Model):
     """A model without a graph."""
 
@@ -210,6 +294,10 @@ def with_operation() -> keras.Model:
         (lambda: sequential(layers.Lambda(lambda x: x, name="code")), "write it as layers"),
         (lambda: sequential(layers.Dense(2, "sparsemax")), "no activation sparsemax"),
         (with_lora, "lora_rank=2"),
+        (integers, "operations on floats"),
+        (approximate, "operations on floats"),
+        (lambda: sequential(layers.Dense(2, own("gelu"))), "a function of your own, gelu"),
+        (lambda: sequential(layers.Dense(2, kernel_regularizer=L2())), "none of Keras 3's own"),
         (with_operation, "Write it as a layer of keras.layers"),
         (lambda: keras.Sequential([layers.Dense(2)], name="net"), "Expected a built model"),
         (lambda: None, "Expected a keras.Model"),
@@ -239,6 +327,9 @@ def old_network(*inner: Any) -> Any:
     [
         (lambda k: old_network(k.layers.ThresholdedReLU(name="t")), "t, a ThresholdedReLU"),
         (lambda k: old_network(k.layers.Activation("hard_sigmoid")), "another formula"),
+        (lambda k: old_network(k.layers.Dense(2, own("relu"))), "a function of your own, relu"),
+        (lambda k: called_in_training(k, True), "Call it without"),
+        (lambda k: old_network(k.layers.Discretization(num_bins=3)), "the bins that it adapted"),
         (lambda k: k.Sequential([k.layers.Dense(2)], name="n"), "Sequential or Functional model"),
         (lambda k: small(), "a tf_keras.Model"),  # noqa: ARG005
     ],
@@ -249,6 +340,30 @@ def test_what_does_not_come_over_is_named(model: Callable[[Any], Any], text: str
     with pytest.raises(ValueError, match=r"Invalid value for argument `model`\. ") as error:
         from_tf_keras(given)
     assert text in str(error.value)
+
+
+def called_in_training(k: Any, training: bool) -> Any:
+    inputs = k.Input((6,))
+    return k.Model(inputs, k.layers.BatchNormalization(name="bn")(inputs, training=training))
+
+
+def test_training_false_in_a_graph_is_told() -> None:
+    with undisturbed():
+        given = called_in_training(legacy_keras(), False)
+    with pytest.warns(UserWarning, match="bn was called with training=False, which Keras 3"):
+        from_tf_keras(given)
+
+
+def test_what_keras_2_writes_comes_over() -> None:
+    keras_2 = legacy_keras()
+    with undisturbed():
+        inputs = keras_2.Input((6,))
+        x = keras_2.layers.Embedding(20, 4, input_length=6)(inputs)
+        x = 1.0 - keras_2.layers.Flatten(name="block/flat")(x)
+        x = keras_2.layers.Dense(3, tf.nn.relu)(x + tf.constant([2.0]))
+        old = keras_2.Model(inputs, tf.nn.softmax(x, axis=1))
+    x = rng.integers(0, 19, (3, 6)).astype("float32")
+    np.testing.assert_allclose(outputs(from_tf_keras(old), x), outputs(old, x), rtol=1e-5)
 
 
 def test_what_tfmot_pruned_comes_over_with_its_zeros() -> None:
@@ -270,19 +385,22 @@ def test_what_tfmot_pruned_comes_over_with_its_zeros() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Not clustered")
-def test_neither_keras_disturbs_the_other() -> None:
-    os.environ.pop("TF_USE_LEGACY_KERAS", None)
+def test_neither_keras_disturbs_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = keras.backend.backend()
     model = small()
-    for call in (to_tf_keras, lambda model: cluster(model, 8, (X, Y))):
+    calls = itertools.product((to_tf_keras, lambda model: cluster(model, 8, (X, Y))), (None, "0"))
+    for call, variable in calls:
+        monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)
+        if variable is not None:
+            monkeypatch.setenv("TF_USE_LEGACY_KERAS", variable)
         prune(model, 0.5)
         state = random.getstate()
         call(model)
         assert random.getstate() == state
-        assert "TF_USE_LEGACY_KERAS" not in os.environ
+        assert os.environ.get("TF_USE_LEGACY_KERAS") == variable
         assert keras.backend.backend() == backend
         assert keras.__version__.startswith("3.")
-        assert tf.keras.Model is keras.Model or tf.keras.__version__ == keras.__version__
+        assert tf.keras.Model is keras.Model
         assert model.fit(X, Y, verbose=0).history["loss"]
 
 
@@ -316,98 +434,3 @@ def test_the_penalty_trains_and_is_kept_in_files(tmp_path: Any) -> None:
         again = keras_2.models.load_model(tmp_path / "old.keras")
     wanted = {"l2": 1e-3, "l0": 1e-4, "beta": 10.0}
     assert again.layers[0].kernel_regularizer.get_config() == wanted
-
-
-class Batches(keras.utils.PyDataset):
-    """Keras 3's own kind of data set."""
-
-    def __len__(self) -> int:
-        return 2
-
-    def __getitem__(self, index: int) -> Any:
-        return X[32 * index : 32 * index + 32], Y[32 * index : 32 * index + 32]
-
-
-DATA: dict[str, Callable[[], Any]] = {
-    "none": lambda: None,
-    "arrays": lambda: (X, Y),
-    "tf.data": lambda: tf.data.Dataset.from_tensor_slices((X, Y)).batch(32),
-    "PyDataset": Batches,
-    "batches": lambda: [(X[:32], Y[:32]), (X[32:], Y[32:])],
-}
-
-
-@pytest.mark.parametrize("data", DATA)
-def test_clusters_keep_zeros(data: str) -> None:
-    model = small()
-    prune(model, 0.6)
-    before = numpy_weights(model)
-    with pytest.warns(UserWarning, match="clusters no kernel of DepthwiseConv2D"):
-        found = cluster(model, 6, DATA[data](), epochs=2, learning_rate=1e-2)
-    assert_same_bits(numpy_weights(model), before)
-    old = {w.path: ops.convert_to_numpy(w) for w in model.weights}
-    for weight in found.weights:
-        values, was = ops.convert_to_numpy(weight), old[weight.path]
-        if weight.name == "kernel" and "depthwise" not in weight.path:
-            assert not values[was == 0].any()
-            assert len(np.unique(values)) <= 6
-            assert np.corrcoef(values.ravel(), was.ravel())[0, 1] > 0.8
-        elif data == "none":
-            assert np.array_equal(values, was)
-
-
-def test_training_moves_the_clusters() -> None:
-    model = sequential(layers.Flatten(), layers.Dense(3), shape=(8, 8, 3))
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    prune(model, 0.6)
-
-    def loss(found: keras.Model) -> float:
-        found.compile(loss=model.loss)
-        return float(found.evaluate(X, Y, verbose=0))
-
-    still = cluster(model, 6)
-    moved = cluster(model, 6, (X, Y), epochs=20, learning_rate=1e-2)
-    assert loss(moved) < 0.8 * loss(still)
-
-
-def test_layers_of_a_model_inside_are_clustered() -> None:
-    model = branches()
-    prune(model, 0.5)
-    found = cluster(model, 3)
-    kernels = [ops.convert_to_numpy(w) for w in found.weights if w.name == "kernel"]
-    assert len(kernels) == 4
-    assert all(len(np.unique(w)) <= 3 for w in kernels)
-
-
-def test_a_dense_model_is_clustered_with_a_note() -> None:
-    model = sequential(layers.Dense(9))
-    with pytest.warns(UserWarning, match="net has no zeros that could be kept: prune it first"):
-        found = cluster(model, 4)
-    assert len(np.unique(found.get_weights()[0])) <= 4
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"clusters": 2}, "`clusters`. Expected an integer >= 3. Received: clusters=2"),
-        ({"clusters": 4.5}, "`clusters`. Expected an integer >= 3. Received: clusters=4.5"),
-        ({"data": (X[:, :4], Y)}, "`data`. Expected examples and targets that the model"),
-        ({"data": (X,)}, "`data`. Expected a tuple (x, y)"),
-        ({"data": (X, Y), "epochs": 0}, "`epochs`. Expected an integer >= 1"),
-        ({"data": (X, Y), "learning_rate": -1.0}, "`learning_rate`. Expected a finite float >= 0"),
-    ],
-)
-def test_what_does_not_cluster_is_refused_and_changes_nothing(
-    arguments: dict[str, Any], text: str
-) -> None:
-    model = small()
-    before = numpy_weights(model)
-    with pytest.raises(ValueError, match="Invalid value for argument ") as error:
-        cluster(model, **{"clusters": 4, **arguments})
-    assert text in str(error.value)
-    assert_same_bits(numpy_weights(model), before)
-
-
-def test_data_for_a_model_that_is_not_compiled_is_refused() -> None:
-    with pytest.raises(ValueError, match="Expected a compiled model"):
-        cluster(sequential(layers.Dense(3)), 4, (X, Y))

@@ -8,11 +8,11 @@ import keras
 import numpy as np
 
 from keras_l0.errors import whole_at_least
-from keras_l0.pruning.targets import find_targets
+from keras_l0.pruning.targets import Weight, find_targets
 from keras_l0.text import by_reason
 from keras_l0.tfmot.legacy import legacy_keras, toolkit, undisturbed
 from keras_l0.tfmot.rebuild import from_tf_keras, to_tf_keras
-from keras_l0.tfmot.training import Training
+from keras_l0.tfmot.training import Schedule, Training
 
 
 def cluster(
@@ -30,7 +30,7 @@ def cluster(
     a weight may change to a value that has come nearer. Fewer values make a smaller file once
     it is compressed.
 
-    tfmot clusters no kernels of depthwise convolutions, nor those of layers it does not know:
+    tfmot clusters no kernels of depthwise convolutions, of 16 bits, and of layers it does not know:
     these stay as they are, and are named.
 
     Args:
@@ -52,23 +52,20 @@ def cluster(
     Source: the clustering is that of tensorflow-model-optimization.
     """
     number = whole_at_least("clusters", clusters, 3)
-    training = None if data is None else Training(model, data, epochs, learning_rate)
+    how = Schedule(epochs, learning_rate)
+    training = None if data is None else Training(model, data, how)
     old = to_tf_keras(model)
     note_dense(model)
     with undisturbed():
-        wrapped = _wrapped(old, number)
-        if training:
-            training.run(wrapped)
-        found = from_tf_keras(toolkit().clustering.keras.strip_clustering(wrapped))
+        _cluster(old, number, training)
+        found = from_tf_keras(old)
     left = {}
     before, after = (find_targets(one).weights for one in (model, found))
     for weight, new in zip(before, after, strict=True):
-        values = np.where(weight.values() == 0, np.float32(0), new.values())
+        values = np.where(weight.values() == 0, np.zeros((), weight.dtype), new.values())
         new.variable.assign(values)
         if len(np.unique(values)) > number:
-            left[weight.name] = (
-                f"tfmot clusters no {weight.variable.name} of {type(weight.layer).__name__}"
-            )
+            left[weight.name] = f"tfmot clusters no {weight.variable.name} of {_where(weight)}"
     if left:
         warnings.warn(f"Not clustered: {'; '.join(by_reason(left))}.", stacklevel=2)
     return found
@@ -82,19 +79,49 @@ def note_dense(model: keras.Model) -> None:
         )
 
 
-def _wrapped(old: Any, clusters: int) -> Any:
-    """A model of tf_keras whose layers are in tfmot's wrappers, those of models inside too."""
+def _cluster(old: Any, clusters: int, training: Training | None) -> None:
+    """Clusters a model of tf_keras in place, its layers for that time in tfmot's wrappers.
+
+    Not by tfmot's own ``strip_clustering``: it makes two layers of one that two models share.
+    """
     keras_2, tfmot = legacy_keras(), toolkit()
     inner = "tensorflow_model_optimization.python.core.clustering.keras"
     registry = import_module(f"{inner}.clustering_registry").ClusteringRegistry
     cluster_weights = import_module(f"{inner}.experimental.cluster").cluster_weights
 
+    made: dict[int, Any] = {}
+    lists = [(one, [*one._trainable_weights]) for one in old._flatten_layers()]
+
     def wrap(layer: Any) -> Any:
+        if id(layer) not in made:  # a layer of several models is one in all
+            made[id(layer)] = anew(layer)
+        return made[id(layer)]
+
+    def anew(layer: Any) -> Any:
         if isinstance(layer, keras_2.Model):
             return keras_2.models.clone_model(layer, clone_function=wrap)
-        if not layer.weights or not registry.supports(layer):
+        if not registry.supports(layer):
+            return layer
+        kernels = [w.numpy() for w in layer.weights if w.name.rpartition("kernel")[2] == ":0"]
+        if not any(w.dtype == np.float32 and len(np.unique(w)) > clusters for w in kernels):
             return layer
         start = tfmot.clustering.keras.CentroidInitialization.KMEANS_PLUS_PLUS
         return cluster_weights(layer, clusters, start, preserve_sparsity=True)
 
-    return wrap(old)
+    wrapped = wrap(old)
+    if training:
+        training.run(wrapped)
+    for wrapper in (one for one in made.values() if hasattr(one, "original_clusterable_weights")):
+        wrapper.update_clustered_weights_associations()
+        for name, weight in wrapper.original_clusterable_weights.items():
+            weight.assign(wrapper.get_weight_from_layer(name))
+            wrapper.set_weight_to_layer(name, weight)
+    for layer, weights in lists:  # whose order that changed
+        layer._trainable_weights = weights
+
+
+def _where(weight: Weight) -> str:
+    """What a kernel is in that was not clustered."""
+    kinds = [type(layer).__name__ for layer in weight.lineage if not isinstance(layer, keras.Model)]
+    frozen = "a frozen " if weight.frozen else ""
+    return f"{frozen}{' in '.join(reversed(kinds))} ({weight.variable.dtype})"

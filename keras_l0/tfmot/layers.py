@@ -1,7 +1,8 @@
 """A layer's counterpart in the other Keras: its class, its configuration, its weights."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_l0.errors import invalid_argument
+from keras_l0.regularizers import L2L0
 from keras_l0.tfmot import activations, regularizer
 from keras_l0.tfmot.legacy import legacy_keras
 
@@ -20,8 +22,10 @@ _NOT_ARGUMENTS = {
     "key_shape",
     "value_shape",
     "implementation",
+    "input_length",
+    "vocabulary_size",
 }
-"""What tf_keras writes into configurations that changes no output."""
+"""What configurations have that changes no output."""
 
 _RECURRENT = {"time_major": False, "zero_output_for_mask": False}
 """What tf_keras' recurrent layers take though their signatures do not tell."""
@@ -46,7 +50,7 @@ class Side:
     def find(self, class_name: str) -> type | None:
         """The class of a name, of those that layers and their configurations are made of."""
         if class_name == "L2L0":
-            return keras.saving.get_registered_object("keras_l0>L2L0") if self is NEW else _OLD_L2L0
+            return L2L0 if self is NEW else regularizer.L2L0
         for part in ("layers", "regularizers", "initializers", "constraints", "losses"):
             found = getattr(getattr(self.keras, part), class_name, None)
             if inspect.isclass(found):
@@ -56,7 +60,6 @@ class Side:
 
 NEW = Side(keras, "Keras 3")
 OLD = Side(legacy_keras(), "tf_keras")
-_OLD_L2L0 = regularizer.L2L0
 
 
 def counterpart(layer: Any, source: Side, target: Side) -> Any:
@@ -65,19 +68,30 @@ def counterpart(layer: Any, source: Side, target: Side) -> Any:
     Raises:
         ValueError: if the other has no such layer, or not with what this one is set to.
     """
-    try:
+    with named(layer, target):
+        for one in layer._flatten_layers():
+            _check_own(one, source)
         return rebuilt(type(layer), layer.get_config(), source, target)
-    except (NotImplementedError, TypeError, ValueError) as error:
+
+
+@contextmanager
+def named(layer: Any, target: Side) -> Iterator[None]:
+    """Errors of the other Keras, as ours that name the layer."""
+    try:
+        yield
+    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        if str(error).startswith("Invalid value for argument"):
+            raise
         raise invalid_argument(
             "model",
             f"layers that {target.name} has too",
             f"{layer.name}, a {type(layer).__name__}",
-            f"{error}".rstrip("."),
+            " ".join(str(error).split()),
         ) from None
 
 
 def copy_weights(old: Any, new: Any) -> None:
-    """Gives a layer the weights of its counterpart, by their names or else in their order.
+    """Gives a layer the weights of its counterpart, in the order in which they were made.
 
     Those that tfmot's pruning holds at zero are zero, whatever the last step made of them.
 
@@ -86,19 +100,18 @@ def copy_weights(old: Any, new: Any) -> None:
     """
     masks = {id(weight): mask for weight, mask, _ in getattr(old, "pruning_vars", ())}
     old = unwrapped(old)
-    weights = list(old.weights)
-    by_name = {_tail(weight): weight for weight in weights}
-    names = [_tail(weight) for weight in new.weights]
-    if len(by_name) == len(weights) and by_name.keys() >= set(names):
-        weights = [by_name[name] for name in names]
+    weights, others = _as_made(old), _as_made(new)
     shapes = [tuple(weight.shape) for weight in weights]
-    if shapes != [tuple(weight.shape) for weight in new.weights]:
+    if shapes != [tuple(weight.shape) for weight in others]:
         raise invalid_argument(
             "model",
             "layers whose weights have the same shapes in Keras 3 and in tf_keras",
             f"{old.name}, a {type(old).__name__}, with {shapes}",
         )
-    new.set_weights([_values(w, masks.get(id(w))) for w in weights])
+    for weight, other in zip(weights, others, strict=True):
+        values = weight.numpy()
+        mask = masks.get(id(weight))
+        other.assign(values if mask is None else values * mask.numpy())
     if hasattr(new, "finalize_state"):  # what a Normalization computes from its weights
         new.finalize_state()
 
@@ -139,9 +152,15 @@ def _translated(name: str, value: Any, source: Side, target: Side) -> Any:
     if name.endswith("activation"):
         return activation_of(value, target)
     if isinstance(value, Mapping) and "class_name" in value:
-        kind = source.find(value["class_name"].rpartition(">")[2])
-        if kind is None:
-            raise ValueError(f"{value['class_name']} is not {source.name}'s own")
+        if value["class_name"] == "__numpy__":
+            return np.array(value["config"]["value"], value["config"]["dtype"])
+        package, _, name_of = (value.get("registered_name") or value["class_name"]).rpartition(">")
+        module = str(value.get("module") or "keras").partition(".")[0]
+        kind = source.find(name_of)
+        if kind is None or not (package == "keras_l0" or module in ("keras", "tf_keras")):
+            raise ValueError(
+                f"{value['class_name']} is none of {source.name}'s own that can go over"
+            )
         if name.endswith("initializer"):
             return _initializer(kind, value["config"], source, target)
         return rebuilt(kind, value["config"], source, target)
@@ -149,11 +168,13 @@ def _translated(name: str, value: Any, source: Side, target: Side) -> Any:
         if name == "axis" and len(value) == 1:  # a list in tf_keras' BatchNormalization alone
             return value[0]
         return [_translated("", one, source, target) for one in value]
+    if name == "name" and target is NEW:
+        return value.replace("/", "_")  # which Keras 3 takes in no name
     return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
 def _initializer(kind: type, config: Mapping[str, Any], source: Side, target: Side) -> Any:
-    """Weights are copied: where the other has no such initializer, its own default serves."""
+    """Weights are copied: where the other has no such initializer, zeros serve."""
     try:
         return rebuilt(kind, config, source, target)
     except ValueError:
@@ -199,14 +220,28 @@ def _is_idle(name: str, value: Any, defaults: Mapping[str, Any]) -> bool:
     """Whether a layer without this argument is the same once it has its weights."""
     if name in _NOT_ARGUMENTS or name.endswith("initializer"):
         return True
+    if (name, value) == ("data_format", "channels_last"):
+        return True
     default = defaults.get(name)
     return value is default or value is False is not default or bool(np.all(value == default))
 
 
-def _tail(weight: Any) -> str:
-    return str(weight.name).rpartition("/")[2].partition(":")[0]
+def _as_made(layer: Any) -> list[Any]:
+    """A layer's weights as they were made: tf_keras itself lists those that train first."""
+    if isinstance(layer, keras.Layer):
+        return list(layer.weights)
+    inner = layer._flatten_layers()
+    return [w for one in inner for w in one._trainable_weights + one._non_trainable_weights]
 
 
-def _values(weight: Any, mask: Any) -> Any:
-    values = weight.numpy()
-    return values if mask is None else values * mask.numpy()
+def _check_own(layer: Any, source: Side) -> None:
+    """Raises a ``ValueError`` for what a configuration does not tell, or not whose it is."""
+    if type(layer).__name__ == "Discretization" and layer.num_bins:
+        raise ValueError("the bins that it adapted to are not in its configuration")
+    for name, value in vars(layer).items():
+        function = getattr(value, "__name__", "")
+        if not name.endswith("activation") or not callable(value) or not function:
+            continue
+        own = value.__module__.startswith(("tensorflow.", "keras_l0."))
+        if not own and getattr(source.keras.activations, function, None) is not value:
+            raise ValueError(f"{name} is a function of your own, {function}")

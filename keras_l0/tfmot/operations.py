@@ -5,44 +5,43 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_l0.errors import invalid_argument
-from keras_l0.tfmot.layers import OLD, activation_of
+from keras_l0.tfmot.layers import NEW, OLD, activation_of, named
 from keras_l0.tfmot.legacy import legacy_keras
 
 _MERGING = {"Add", "Subtract", "Multiply", "Maximum", "Minimum"}
 """Operations on two tensors that are layers in tf_keras."""
 
-_RESCALING: dict[str, Callable[[float], tuple[float, float]]] = {
-    "Add": lambda number: (1.0, number),
-    "Subtract": lambda number: (1.0, -number),
-    "Multiply": lambda number: (number, 0.0),
-    "Divide": lambda number: (1.0 / number, 0.0),
-    "TrueDivide": lambda number: (1.0 / number, 0.0),
+_BEHIND: dict[str, Callable[[Any], tuple[Any, Any]]] = {
+    "Add": lambda constant: (1.0, constant),
+    "Subtract": lambda constant: (1.0, -constant),
+    "Multiply": lambda constant: (constant, 0.0),
+    "Divide": lambda constant: (1.0 / constant, 0.0),
+    "TrueDivide": lambda constant: (1.0 / constant, 0.0),
 }
-"""Scale and offset of a tensor with a number behind it."""
+"""Scale and offset of a tensor with a constant behind it."""
 
-_SWITCHED: dict[str, Callable[[float], tuple[float, float]]] = {
-    **{name: _RESCALING[name] for name in ("Add", "Multiply")},
-    "Subtract": lambda number: (-1.0, number),
+_BEFORE: dict[str, Callable[[Any], tuple[Any, Any]]] = {
+    **{name: _BEHIND[name] for name in ("Add", "Multiply")},
+    "Subtract": lambda constant: (-1.0, constant),
 }
-"""The same with the number before it."""
+"""The same with the constant before it."""
 
 _ACTIVATIONS = {
     "Relu": "relu",
     "Relu6": "relu6",
-    "Elu": "elu",
     "Selu": "selu",
-    "Gelu": "gelu",
-    "Silu": "swish",
+    "Silu": "silu",
     "Sigmoid": "sigmoid",
     "HardSigmoid": "hard_sigmoid",
     "HardSilu": "hard_silu",
     "Tanh": "tanh",
     "Softplus": "softplus",
     "Softsign": "softsign",
-    "Softmax": "softmax",
 }
+"""Operations without settings, by the activations that they are."""
 
 _NEW = {
     "math.add": "add",
@@ -70,27 +69,44 @@ def to_old(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: if it has none.
     """
-    layers = legacy_keras().layers
-    kind = type(op).__name__
-    if kind in _ACTIVATIONS and len(args) == 1:
-        function = activation_of(_ACTIVATIONS[kind], OLD)
-        return layers.Activation(function, name=op.name)(args[0])
-    if len(args) == 2 and not kwargs:
-        numbers = [_number(given) for given in args]
-        for table, number, tensor in (
-            (_RESCALING, numbers[1], args[0]),
-            (_SWITCHED, numbers[0], args[1]),
-        ):
-            if number is not None and kind in table:
-                return layers.Rescaling(*table[kind](number), name=op.name)(tensor)
-        if kind in _MERGING and numbers == [None, None]:
-            return getattr(layers, kind)(name=op.name)(list(args))
-    raise invalid_argument(
-        "model",
-        "operations that have a layer in tf_keras",
-        f"{op.name}, a {kind}",
-        "Write it as a layer of keras.layers",
-    )
+    made = None if kwargs else _layer(op, args)
+    if made is None:
+        raise invalid_argument(
+            "model",
+            "operations on floats that have a layer in tf_keras",
+            f"{op.name}, a {type(op).__name__}",
+            "Write it as a layer of keras.layers",
+        )
+    layer, inputs = made
+    return layer(inputs)
+
+
+def _layer(op: Any, args: Sequence[Any]) -> tuple[Any, Any] | None:
+    """The layer of tf_keras that does what an operation does, and what it is called on."""
+    layers, kind = legacy_keras().layers, type(op).__name__
+    constants = [_constant(given) for given in args]
+    tensors = [given for given, number in zip(args, constants, strict=True) if number is None]
+    if not tensors or not all(tensor.dtype.is_floating for tensor in tensors):
+        return None
+    how = {"name": op.name, "dtype": tensors[0].dtype.name}
+    if len(args) == 1:
+        if kind in _ACTIVATIONS:
+            return layers.Activation(activation_of(_ACTIVATIONS[kind], OLD), **how), args[0]
+        if kind == "Gelu" and not op.approximate:
+            return layers.Activation("gelu", **how), args[0]
+        if kind == "Softmax" and op.axis is not None:
+            return layers.Softmax(op.axis, **how), args[0]
+        return (layers.ELU(op.alpha, **how), args[0]) if kind == "Elu" else None
+    if len(args) != 2:
+        return None
+    if len(tensors) == 2:
+        alike = len({(tensor.dtype, len(tensor.shape)) for tensor in tensors}) == 1
+        return (getattr(layers, kind)(**how), tensors) if kind in _MERGING and alike else None
+    behind = constants[0] is None
+    table, constant = (_BEHIND, constants[1]) if behind else (_BEFORE, constants[0])
+    if kind not in table or np.ndim(constant) >= len(tensors[0].shape):
+        return None  # that would be an operation on the examples' axis
+    return layers.Rescaling(*table[kind](constant), **how), tensors[0]
 
 
 def to_new(layer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -107,12 +123,23 @@ def to_new(layer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
             f"{layer.name}, which is tf.{symbol}",
             "Write it as a layer of tf_keras.layers",
         )
-    given = {name: value for name, value in kwargs.items() if name != "name"}
-    return getattr(keras.ops, _NEW[symbol])(*args, *given.values())
+    function = getattr(keras.ops, _NEW[symbol])
+    given = [value for name, value in kwargs.items() if name != "name"]
+    with named(layer, NEW):
+        return function(*map(_plain, args), *map(_plain, given))
 
 
-def _number(given: Any) -> float | None:
-    """A number, if it is one."""
-    if isinstance(given, int | float | np.ndarray | np.generic) and np.ndim(given) == 0:
-        return float(given)
-    return None
+def _plain(given: Any) -> Any:
+    """A constant as NumPy has it, or a tensor."""
+    return given.numpy() if isinstance(given, tf.Tensor) else given
+
+
+def _constant(given: Any) -> Any:
+    """A number or an array that is known now; ``None`` for a tensor that is not."""
+    if isinstance(given, keras.Variable):
+        given = given.numpy()
+    try:
+        found = np.asarray(given, np.float32)
+    except (NotImplementedError, TypeError, ValueError):
+        return None
+    return float(found) if found.ndim == 0 else found

@@ -1,16 +1,16 @@
 """Models over from Keras 3 to tf_keras, and back."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_l0.errors import invalid_argument
 from keras_l0.models import check_built
 from keras_l0.structure.graph import functional
-from keras_l0.tfmot.layers import NEW, OLD, Side, copy_weights, counterpart, unwrapped
+from keras_l0.tfmot.layers import NEW, OLD, Side, copy_weights, counterpart, named, unwrapped
 from keras_l0.tfmot.legacy import legacy_keras, undisturbed
 from keras_l0.tfmot.operations import to_new, to_old
 
@@ -97,8 +97,7 @@ class _Rebuilding:
         """The counterpart of a model."""
         sequential = isinstance(old, self._source.keras.Sequential)
         new = self._sequential(old) if sequential else self._functional(old)
-        if not old.trainable:
-            new.trainable = False
+        new._trainable = old.trainable  # each layer has its own already
         return new
 
     def _sequential(self, old: Any) -> Any:
@@ -115,19 +114,55 @@ class _Rebuilding:
         def there(given: Any) -> Any:
             return tensors.get(id(given), given)
 
-        for call in _calls(old):
+        ends = _ends(old)
+        for call in _needed(map(self._plain, _calls(old)), ends[1]):
             args = _mapped(there, call.args)
             kwargs = _mapped(there, call.kwargs)
             if isinstance(call.op, self._source.keras.layers.Layer) and not _is_operation(call.op):
                 layer = self._layer(call.op)
-                outputs = layer(*args, **kwargs)
+                with named(call.op, self._target):
+                    outputs = layer(*args, **kwargs)
                 self._fill(call.op, layer)
             else:
                 outputs = self._operation(call.op, args, kwargs)
-            pairs = zip(call.outputs, tf.nest.flatten(outputs), strict=True)
+            pairs = zip(call.outputs, keras.tree.flatten(outputs), strict=True)
             tensors.update((id(tensor), other) for tensor, other in pairs)
-        ends = [_mapped(there, ends) for ends in _ends(old)]
-        return self._target.keras.Model(*ends, name=old.name)
+        return self._target.keras.Model(*(_mapped(there, end) for end in ends), name=old.name)
+
+    def _plain(self, call: _Call) -> _Call:
+        """A call without what the other Keras does by itself, or would do otherwise."""
+        args, kwargs = call.args, {k: v for k, v in call.kwargs.items() if v is not None}
+        if self._source is NEW:
+            kwargs.pop("training", None)  # the call of the model overrides it
+            made = [getattr(x, "_keras_mask", None) for x in keras.tree.flatten(args)]
+            if "mask" in kwargs and any(kwargs["mask"] is mask for mask in made):
+                del kwargs["mask"]  # computed anew
+            return replace(call, kwargs=kwargs)
+        if "training" in kwargs:
+            self._settle_training(call.op, kwargs.pop("training"))
+        recurrent = self._source.keras.layers.RNN, self._source.keras.layers.Bidirectional
+        if isinstance(call.op, recurrent) and args and isinstance(args[0], list | tuple):
+            first, *kwargs["initial_state"] = args[0]
+            args = (first, *args[1:])
+        return replace(call, args=args, kwargs=kwargs)
+
+    def _settle_training(self, op: Any, training: Any) -> None:
+        """What ``training`` in a graph of tf_keras is in Keras 3, where the call overrides it."""
+        inner = [type(one).__name__ for one in op._flatten_layers()]
+        differs = [name for name in inner if "Dropout" in name or "Normalization" in name]
+        if training is True and differs:
+            raise invalid_argument(
+                "model",
+                "layers that are called without training=True, which Keras 3 would not keep to",
+                op.name,
+                "Call it without",
+            )
+        if training is False and "BatchNormalization" in inner and op.trainable:
+            warnings.warn(
+                f"{op.name} was called with training=False, which Keras 3 does not keep to while "
+                "it trains: set its `trainable` to False for the statistics to stay.",
+                stacklevel=6,
+            )
 
     def _layer(self, old: Any) -> Any:
         if id(old) not in self._made:
@@ -145,7 +180,7 @@ class _Rebuilding:
 
     def _input(self, old: Any) -> Any:
         dtype = getattr(old.dtype, "name", old.dtype)
-        name = old._keras_history[0].name
+        name = old._keras_history[0].name.replace("/", "_")
         return self._target.keras.Input(batch_shape=tuple(old.shape), dtype=dtype, name=name)
 
 
@@ -161,7 +196,18 @@ def _calls(model: Any) -> Iterator[_Call]:
                 yield _Call(node.operation, given.args, given.kwargs, node.outputs)
             else:
                 args, kwargs = node.call_args, node.call_kwargs
-                yield _Call(node.layer, args, kwargs, tf.nest.flatten(node.outputs))
+                yield _Call(node.layer, args, kwargs, keras.tree.flatten(node.outputs))
+
+
+def _needed(calls: Iterable[_Call], outputs: Any) -> list[_Call]:
+    """The calls that outputs come from."""
+    wanted = {id(tensor) for tensor in keras.tree.flatten(outputs)}
+    found: list[_Call] = []
+    for call in reversed(list(calls)):
+        if any(id(tensor) in wanted for tensor in call.outputs):
+            found.append(call)
+            wanted |= {id(given) for given in keras.tree.flatten((call.args, call.kwargs))}
+    return found[::-1]
 
 
 def _ends(model: Any) -> tuple[Any, Any]:

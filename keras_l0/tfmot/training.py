@@ -1,6 +1,7 @@
 """Training a model of tf_keras on the data and by the loss of its counterpart in Keras 3."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -13,45 +14,83 @@ from keras_l0.tfmot.layers import NEW, OLD, rebuilt
 from keras_l0.tfmot.legacy import legacy_keras
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast a counterpart is trained.
+
+    Args:
+        epochs: passes over the data, >= 1.
+        learning_rate: Adam's, >= 0.
+
+    Raises:
+        ValueError: if one is out of its range.
+    """
+
+    epochs: int
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        whole_at_least("epochs", self.epochs, 1)
+        at_least("learning_rate", self.learning_rate, 0.0)
+
+
 class Training:
-    """How a counterpart is trained: for how long, how fast, on what, by which loss.
+    """What a counterpart is trained on, and by which loss.
 
     Args:
         model: compiled, for its loss.
         data: what ``fit`` takes of it.
-        epochs: passes over the data, >= 1.
-        learning_rate: Adam's, > 0.
+        how: how long and how fast.
 
     Raises:
         ValueError: if the model is not compiled, does not take the data, or has a loss that
-            tf_keras has not; if a number is out of its range.
+            tf_keras has not.
     """
 
-    def __init__(self, model: keras.Model, data: Any, epochs: int, learning_rate: float) -> None:
+    def __init__(self, model: keras.Model, data: Any, how: Schedule) -> None:
         check_compiled(model)
         self._arguments = unpack(data, "data")
         check_taken(model, data, "data")
-        self._epochs = whole_at_least("epochs", epochs, 1)
-        self._rate = at_least("learning_rate", learning_rate, 0.0)
+        if isinstance(data, Iterator) and how.epochs > 1:
+            raise invalid_argument(
+                "data", "a data set that can be gone over in each epoch", type(data).__name__
+            )
+        self._how = how
         self._loss = _mapped(_loss, model.loss)
+        self._loss_weights = model._compile_config.config.get("loss_weights")
 
     def run(self, old: Any) -> None:
-        """Trains a counterpart."""
-        old.compile(legacy_keras().optimizers.Adam(self._rate), self._loss)
+        """Trains a counterpart.
+
+        Raises:
+            ValueError: if it does not take a batch of a data set.
+        """
+        adam = legacy_keras().optimizers.Adam(self._how.learning_rate)
+        old.compile(adam, self._loss, loss_weights=self._loss_weights)
         given = self._arguments
-        if "y" in given or isinstance(given["x"], tf.data.Dataset):
-            old.fit(**given, epochs=self._epochs, verbose=0)
-            return
-        for _ in range(self._epochs):
-            old.fit(_batches(given["x"]), verbose=0)
+        if "y" in given:
+            given = keras.tree.map_structure(np.asarray, given)
+        once = "y" in given or isinstance(given["x"], tf.data.Dataset)
+        for _ in range(1 if once else self._how.epochs):
+            data = given if once else {"x": _batches(given["x"])}
+            try:
+                old.fit(**data, epochs=self._how.epochs if once else 1, verbose=0)
+            except Exception as error:  # TensorFlow has kinds of its own
+                reason = str(error).strip().splitlines()[-1]
+                raise invalid_argument(
+                    "data",
+                    "batches that the model and its loss take",
+                    type(data["x"]).__name__,
+                    reason,
+                ) from None
 
 
 def _batches(data: Any) -> Iterator[Any]:
     """One pass over a data set of another kind than TensorFlow's."""
-    places = range(len(data)) if isinstance(data, keras.utils.PyDataset) else None
-    for batch in data if places is None else (data[place] for place in places):
+    indexed = isinstance(data, keras.utils.PyDataset)
+    for batch in (data[place] for place in range(data.num_batches)) if indexed else data:
         yield keras.tree.map_structure(np.asarray, tuple(batch))
-    if places is not None:
+    if indexed:
         data.on_epoch_end()
 
 
@@ -62,11 +101,14 @@ def _loss(given: Any) -> Any:
     try:
         if isinstance(given, keras.losses.Loss):
             return rebuilt(type(given), given.get_config(), NEW, OLD)
-        return getattr(legacy_keras().losses, given.__name__)
+        name = str(given.__name__)
+        if getattr(keras.losses, name, None) is given:
+            return getattr(legacy_keras().losses, name)
+        reason = "it is a function of your own"
     except (AttributeError, TypeError, ValueError) as error:
-        raise invalid_argument(
-            "model", "a model compiled with a loss that tf_keras has", given, str(error)
-        ) from None
+        reason = str(error)
+    name = getattr(given, "name", getattr(given, "__name__", given))
+    raise invalid_argument("model", "a loss that tf_keras has", f"compiled with {name}", reason)
 
 
 def _mapped(function: Callable[[Any], Any], given: Any) -> Any:

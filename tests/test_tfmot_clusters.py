@@ -1,0 +1,200 @@
+"""tfmot's clustering on models of Keras 3: few values, and the zeros stay."""
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from strategies import assert_same_bits, numpy_weights
+
+if importlib.util.find_spec("tensorflow_model_optimization") is None:
+    pytest.skip('needs: pip install "keras_l0[tensorflow,tfmot]"', allow_module_level=True)
+
+import tensorflow as tf
+
+from keras_l0 import prune
+from keras_l0.tfmot import cluster
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(64, 8, 8, 3)).astype("float32")
+Y = rng.integers(0, 3, 64)
+
+
+def sequential(*inner: keras.Layer, shape: Any = (12,)) -> keras.Model:
+    return keras.Sequential([keras.Input(shape), *inner], name="net")
+
+
+def small() -> keras.Model:
+    model = sequential(
+        layers.Conv2D(8, 3, activation="relu"),
+        layers.DepthwiseConv2D(3),
+        layers.BatchNormalization(),
+        layers.Flatten(),
+        layers.Dense(20, activation="relu"),
+        layers.Dense(3),
+        shape=(8, 8, 3),
+    )
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+class Batches(keras.utils.PyDataset):
+    """Keras 3's own kind of data set."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Any:
+        return X[32 * index : 32 * index + 32], Y[32 * index : 32 * index + 32]
+
+
+DATA: dict[str, Callable[[], Any]] = {
+    "none": lambda: None,
+    "arrays": lambda: (X, Y),
+    "tf.data": lambda: tf.data.Dataset.from_tensor_slices((X, Y)).batch(32),
+    "PyDataset": Batches,
+    "batches": lambda: [(X[:32], Y[:32]), (X[32:], Y[32:])],
+}
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_clusters_keep_zeros(data: str) -> None:
+    model = small()
+    prune(model, 0.6)
+    before = numpy_weights(model)
+    with pytest.warns(UserWarning, match="clusters no kernel of DepthwiseConv2D"):
+        found = cluster(model, 6, DATA[data](), epochs=2, learning_rate=1e-2)
+    assert_same_bits(numpy_weights(model), before)
+    old = {w.path: ops.convert_to_numpy(w) for w in model.weights}
+    for weight in found.weights:
+        values, was = ops.convert_to_numpy(weight), old[weight.path]
+        if weight.name == "kernel" and "depthwise" not in weight.path:
+            assert not values[was == 0].any()
+            assert len(np.unique(values)) <= 6
+            assert np.corrcoef(values.ravel(), was.ravel())[0, 1] > 0.8
+        elif data == "none":
+            assert np.array_equal(values, was)
+
+
+def test_training_moves_the_clusters() -> None:
+    model = sequential(layers.Flatten(), layers.Dense(3), shape=(8, 8, 3))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    prune(model, 0.6)
+
+    def loss(found: keras.Model) -> float:
+        found.compile(loss=model.loss)
+        return float(found.evaluate(X, Y, verbose=0))
+
+    still = cluster(model, 6)
+    moved = cluster(model, 6, (X, Y), epochs=20, learning_rate=1e-2)
+    assert loss(moved) < 0.8 * loss(still)
+
+
+def test_layers_of_a_model_inside_are_clustered() -> None:
+    shared = layers.Dense(8)
+    inner = keras.Sequential([keras.Input((8,)), layers.Dense(8, "relu"), shared], name="inner")
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, shared(inner(inputs)))
+    prune(model, 0.5)
+    found = cluster(model, 3)
+    kernels = [ops.convert_to_numpy(w) for w in found.weights if w.name == "kernel"]
+    assert len(kernels) == 2
+    assert all(len(np.unique(w)) <= 3 for w in kernels)
+
+
+def test_attention_and_recurrent_layers_are_clustered() -> None:
+    inputs = keras.Input((5, 8))
+    x = layers.MultiHeadAttention(2, 4)(inputs, inputs)
+    model = keras.Model(inputs, layers.Bidirectional(layers.LSTM(4))(x))
+    prune(model, 0.5)
+    found = cluster(model, 5)
+    for weight, old in zip(found.weights, model.weights, strict=True):
+        values, was = ops.convert_to_numpy(weight), ops.convert_to_numpy(old)
+        if weight.name.endswith("kernel"):
+            assert len(np.unique(values)) <= 5
+            assert not values[was == 0].any()
+            assert np.corrcoef(values.ravel(), was.ravel())[0, 1] > 0.8
+        else:
+            assert np.array_equal(values, was)
+
+
+def test_a_dense_model_is_clustered_with_a_note() -> None:
+    model = sequential(layers.Dense(9))
+    with pytest.warns(UserWarning, match="net has no zeros that could be kept: prune it first"):
+        found = cluster(model, 4)
+    assert len(np.unique(found.get_weights()[0])) <= 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"clusters": 2}, "`clusters`. Expected an integer >= 3. Received: clusters=2"),
+        ({"clusters": 4.5}, "`clusters`. Expected an integer >= 3. Received: clusters=4.5"),
+        ({"data": (X[:, :4], Y)}, "`data`. Expected examples and targets that the model"),
+        ({"data": (X,)}, "`data`. Expected a tuple (x, y)"),
+        ({"data": (X, Y), "epochs": 0}, "`epochs`. Expected an integer >= 1"),
+        ({"epochs": 0}, "`epochs`. Expected an integer >= 1"),
+        ({"data": (pair for pair in [(X, Y)]), "epochs": 2}, "gone over in each epoch"),
+        ({"data": [(X[:, :4], Y)]}, "`data`. Expected batches that the model and its loss take"),
+        ({"data": (X, Y), "learning_rate": -1.0}, "`learning_rate`. Expected a finite float >= 0"),
+    ],
+)
+def test_what_does_not_cluster_is_refused_and_changes_nothing(
+    arguments: dict[str, Any], text: str
+) -> None:
+    model = small()
+    prune(model, 0.5)
+    before = numpy_weights(model)
+    with pytest.raises(ValueError, match="Invalid value for argument ") as error:
+        cluster(model, **{"clusters": 4, **arguments})
+    assert text in str(error.value)
+    assert_same_bits(numpy_weights(model), before)
+
+
+def test_data_for_a_model_that_is_not_compiled_is_refused() -> None:
+    with pytest.raises(ValueError, match="Expected a compiled model"):
+        cluster(sequential(layers.Dense(3)), 4, (X, Y))
+
+
+def test_kernels_of_few_values_stay_as_they_are() -> None:
+    model = sequential(layers.Dense(30), layers.Dense(10), layers.Dense(1))
+    prune(model, 0.99)
+    found = cluster(model, 16)
+    assert_same_bits(numpy_weights(found), numpy_weights(model))
+
+
+def test_what_tfmot_does_not_cluster_is_named() -> None:
+    inputs = keras.Input((5, 8))
+    x = layers.SeparableConv1D(8, 2, trainable=False)(inputs)
+    model = keras.Model(inputs, layers.Dense(8, dtype="float16", name="half")(x))
+    prune(model, 0.5, layers="*")
+    with pytest.warns(UserWarning, match="Not clustered: ") as told:
+        found = cluster(model, 4)
+    for text in ("a frozen SeparableConv1D", "Dense (float16)"):
+        assert text in str(told[0].message)
+    assert_same_bits(numpy_weights(found), numpy_weights(model))
+
+
+def test_the_weights_of_losses_count() -> None:
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, [layers.Dense(8, name=name)(inputs) for name in "ab"])
+    prune(model, 0.5)
+    model.compile("adam", ["mse", "mse"], loss_weights=[1.0, 0.0])
+    x = rng.normal(size=(32, 8)).astype("float32")
+    found = cluster(model, 6, (x, [x, x]), epochs=3, learning_rate=0.1)
+    assert np.any(found.get_layer("a").bias.numpy() != 0)
+    assert not np.any(found.get_layer("b").bias.numpy())
+
+
+def mean_squared_error(y: Any, found: Any) -> Any:
+    return 1000.0 * ops.mean(ops.square(y - found))
+
+
+def test_a_loss_of_ones_own_is_refused() -> None:
+    model = sequential(layers.Dense(3))
+    model.compile("adam", mean_squared_error)
+    with pytest.raises(ValueError, match="it is a function of your own"):
+        cluster(model, 4, (X[:, 0, 0, :1].repeat(12, 1), np.ones((64, 3), "float32")))
