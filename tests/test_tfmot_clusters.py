@@ -174,7 +174,7 @@ def test_what_tfmot_does_not_cluster_is_named() -> None:
     with pytest.warns(UserWarning, match="Not clustered: ") as told:
         found = cluster(model, 4)
     for text in ("a frozen SeparableConv1D", "Dense (float16)"):
-        assert text in str(told[0].message)
+        assert any(text in str(one.message) for one in told)
     assert_same_bits(numpy_weights(found), numpy_weights(model))
 
 
