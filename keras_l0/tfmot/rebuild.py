@@ -50,8 +50,8 @@ def from_tf_keras(model: Any) -> keras.Model:
     """The same model in Keras 3: the same layers, weights and outputs.
 
     ``prune_low_magnitude``'s wrappers are taken off, and what their masks held at zero is zero.
-    A layer's name loses its slashes, which Keras 3 takes in no name. A normalization that was called
-    with ``training=False`` in the graph is told of: in Keras 3 it is to be frozen instead.
+    Names lose their slashes, which Keras 3 does not take. A normalization that was called with
+    ``training=False`` in the graph is told of: in Keras 3 it is to be frozen instead.
 
     Args:
         model: a built Sequential or Functional ``tf_keras.Model``; models inside, shared layers,
