@@ -22,7 +22,8 @@ from tables import from_text, step_ratios, table
 
 README = Path(__file__).parents[1] / "README.md"
 PAGE = Path(__file__).parents[1] / "benchmarks/README.md"
-LINK = re.compile(r"\[([^\]]*)\]\(benchmarks/README\.md#([^)]*)\)")
+LINK = re.compile(r'\[([^\]]*)\]\(benchmarks/README\.md#([^) ]*)(?: "([^"]*)")?\)')
+"""A claim, the row that it points at, and its column where it is named."""
 MADE = {"day": "2026-11-27", "processor": "Some, 2 cores", "versions": {"keras": "3"}}
 
 
@@ -198,14 +199,19 @@ def test_a_claim_may_be_rounded_and_nothing_else(claim: str, figure: str, same: 
 
 def test_what_the_readme_claims_stands_in_the_row_that_it_points_at() -> None:
     links = LINK.findall(README.read_text())
-    rows = {
-        m[1]: line for line in PAGE.read_text().splitlines() if (m := re.search('id="(.*?)"', line))
-    }
+    rows: dict[str, dict[str, str]] = {}
+    head: list[str] = []
+    for line in PAGE.read_text().splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if found := re.search('id="(.*?)"', line):
+            rows[found[1]] = dict(zip(head[1:], cells[1:], strict=True))
+        elif cells and not set(line) <= set("|-: "):
+            head = cells
     assert links
-    for text, name in links:
+    for text, name, column in links:
         assert name in rows, name
-        cells = rows[name].split("|")[2:-1]
-        figures = numbers(re.sub(r"±.*?(?=\|)|\(.*?\)", "", "|".join([*cells, ""])))
+        cells = [rows[name][column]] if column else list(rows[name].values())
+        figures = numbers("|".join(re.sub(r"±.*|\(.*?\)", "", cell) for cell in cells))
         (claim,) = numbers(text)
         assert any(rounded(claim, figure) for figure in figures), (text, rows[name])
 
