@@ -51,10 +51,10 @@ peers: .peers/made
 # matrix takes hours: the oldest cells are measured again.
 bench: .venv/dev
 	$(BENCH)/start_up.py --rounds 3
-	$(BENCH)/step_cost.py --rounds 5
+	$(BENCH)/step_cost.py --rounds 3
 	$(BENCH)/pruning_cost.py
 	$(BENCH)/export_time.py --rounds 1
-	$(BENCH)/accuracy.py --minutes 5
+	$(BENCH)/accuracy.py --minutes 3
 
 lint: .venv/dev
 	.venv/bin/ruff check .
