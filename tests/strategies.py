@@ -72,6 +72,25 @@ def dense_network(kernels: Sequence[NDArray[np.floating]], **layer: object) -> k
     return keras.Model(inputs, outputs, name="net")
 
 
+def small_classifier() -> keras.Model:
+    """A compiled classifier of 8x8 images into three classes, with layers of several kinds."""
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(8, 3, activation="relu"),
+            layers.DepthwiseConv2D(3),
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dense(20, activation="relu"),
+            layers.Dense(3),
+        ],
+        name="net",
+    )
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
 class Holder(keras.layers.Layer):
     """A layer whose kernel has any shape, and does nothing."""
 

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from strategies import assert_same_bits, invalid, numpy_weights
+from strategies import assert_same_bits, invalid, numpy_weights, small_classifier
 
 if importlib.util.find_spec("tensorflow_model_optimization") is None:
     pytest.skip('needs: pip install "keras_l0[tensorflow,tfmot]"', allow_module_level=True)
@@ -34,20 +34,6 @@ IMAGE = {"weights": None, "input_shape": (64, 64, 3), "classes": 5}
 
 def sequential(*inner: keras.Layer, shape: Any = (12,), dtype: str = "float32") -> keras.Model:
     return keras.Sequential([keras.Input(shape, dtype=dtype), *inner], name="net")
-
-
-def small() -> keras.Model:
-    model = sequential(
-        layers.Conv2D(8, 3, activation="relu"),
-        layers.DepthwiseConv2D(3),
-        layers.BatchNormalization(),
-        layers.Flatten(),
-        layers.Dense(20, activation="relu"),
-        layers.Dense(3),
-        shape=(8, 8, 3),
-    )
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    return model
 
 
 def branches() -> keras.Model:
@@ -331,7 +317,7 @@ def old_network(*inner: Any) -> Any:
         (lambda k: called_in_training(k, True), "Call it without"),
         (lambda k: old_network(k.layers.Discretization(num_bins=3)), "the bins that it adapted"),
         (lambda k: k.Sequential([k.layers.Dense(2)], name="n"), "Sequential or Functional model"),
-        (lambda k: small(), "a tf_keras.Model"),  # noqa: ARG005
+        (lambda k: small_classifier(), "a tf_keras.Model"),  # noqa: ARG005
     ],
 )
 def test_what_does_not_come_over_is_named(model: Callable[[Any], Any], text: str) -> None:
@@ -387,7 +373,7 @@ def test_what_tfmot_pruned_comes_over_with_its_zeros() -> None:
 @pytest.mark.filterwarnings("ignore:Not clustered")
 def test_neither_keras_disturbs_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = keras.backend.backend()
-    model = small()
+    model = small_classifier()
     calls = itertools.product((to_tf_keras, lambda model: cluster(model, 8, (X, Y))), (None, "0"))
     for call, variable in calls:
         monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from strategies import assert_same_bits, numpy_weights
+from strategies import assert_same_bits, numpy_weights, small_classifier
 
 if importlib.util.find_spec("tensorflow_model_optimization") is None:
     pytest.skip('needs: pip install "keras_l0[tensorflow,tfmot]"', allow_module_level=True)
@@ -25,20 +25,6 @@ Y = rng.integers(0, 3, 64)
 
 def sequential(*inner: keras.Layer, shape: Any = (12,)) -> keras.Model:
     return keras.Sequential([keras.Input(shape), *inner], name="net")
-
-
-def small() -> keras.Model:
-    model = sequential(
-        layers.Conv2D(8, 3, activation="relu"),
-        layers.DepthwiseConv2D(3),
-        layers.BatchNormalization(),
-        layers.Flatten(),
-        layers.Dense(20, activation="relu"),
-        layers.Dense(3),
-        shape=(8, 8, 3),
-    )
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    return model
 
 
 class Batches(keras.utils.PyDataset):
@@ -62,7 +48,7 @@ DATA: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("data", DATA)
 def test_clusters_keep_zeros(data: str) -> None:
-    model = small()
+    model = small_classifier()
     prune(model, 0.6)
     before = numpy_weights(model)
     with pytest.warns(UserWarning, match="clusters no kernel of DepthwiseConv2D"):
@@ -145,7 +131,7 @@ def test_a_dense_model_is_clustered_with_a_note() -> None:
 def test_what_does_not_cluster_is_refused_and_changes_nothing(
     arguments: dict[str, Any], text: str
 ) -> None:
-    model = small()
+    model = small_classifier()
     prune(model, 0.5)
     before = numpy_weights(model)
     with pytest.raises(ValueError, match="Invalid value for argument ") as error:
