@@ -232,9 +232,9 @@ def measure(cell: dict[str, Any], data: Path, out: Path, theirs: dict[str, str])
             measure(same, data, out, theirs)
         more["sparsities"] = row_of(out, same)["layers"]
     row = {**cell, **train({**given, **more}), "settings": given}
+    keep(out, CELL, row, theirs)
     with LOCK:
         keep_rows(out, [old for old in earlier(out) if agree(old, row)])
-    keep(out, CELL, row, theirs)
     print(*(cell[name] for name in CELL), flush=True)
 
 

@@ -41,7 +41,7 @@ def to_tf_keras(model: keras.Model) -> Any:
     'tf_keras'
     """
     check_built(model)
-    functional(model)
+    functional(model)  # an error where it has no graph
     with undisturbed():
         return _Rebuilding(NEW, OLD, to_old).model(model)
 
