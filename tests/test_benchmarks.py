@@ -378,11 +378,12 @@ def test_a_cell_drops_those_that_it_cannot_be_held_against() -> None:
     one = accuracy.job("lenet_300_100", "l2", 0.9, 0, l2=1e-4, l0=0.0, beta=10.0)
 
     def agree(**other: Any) -> bool:
-        old = {"network": one["network"], "method": "l2", **other}
-        new = {"network": one["network"], "method": "l2", "settings": one}
+        old = {"network": one["network"], "method": "l2", "asked": 0.9, **other}
+        new = {"network": one["network"], "method": "l2", "asked": 0.9, "settings": one}
         return accuracy.agree({"settings": {**one, **other}, **old}, new)
 
-    assert agree(seed=1, sparsity=0.5)
+    assert agree(seed=1)
+    assert agree(asked=0.5, l2=1e-5)
     assert agree(method="tfmot", l2=1e-5)
     assert agree(network="lenet_5_caffe", epochs=3)
     assert not agree(l2=1e-5)

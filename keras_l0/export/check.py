@@ -72,6 +72,15 @@ class Samples:
         np.savez(path, allow_pickle=False, **arrays)
 
 
+def require_finite(expected: list[Arrays]) -> None:
+    """Raises a ``RuntimeError`` if outputs are NaN or infinite."""
+    if not all(np.isfinite(array).all() for batch in expected for array in batch):
+        raise RuntimeError(
+            "The Keras model's own outputs are NaN or infinite on `check_data`: "
+            "no file can be compared with them."
+        )
+
+
 def measure(contents: Mapping[str, bytes], samples: Samples) -> dict[str, Measured]:
     """Runs files in the default interpreter and in the plain one, and times them.
 

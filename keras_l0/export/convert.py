@@ -164,18 +164,14 @@ def _convert(
         # Named so that the alphabetical order, in which they come back, is the model's.
         return {f"output_{i:04}": output for i, output in enumerate(outputs)}
 
-    specs = [
-        tf.TensorSpec((inputs.batch, *shape[1:]), dtype, name=f"input_{i:04}")
-        for i, (shape, dtype) in enumerate(zip(inputs.shapes, inputs.dtypes, strict=True))
-    ]
     owner = tf.Module()
     owner.held = [variable.value for variable in model.variables]
     owner.serve = tf.function(serve)
     found: dict[str, bytes | str] = {}
     for setting in settings:
-        function = owner.serve.get_concrete_function(*specs)
+        function = owner.serve.get_concrete_function(*signature(inputs))
         try:
-            content = _convert_as(setting, function, owner, calibration)
+            content = convert_as(setting, function, owner, calibration)
         except Exception as error:  # the converter's are of many kinds
             found[setting] = _reason(str(error), function, model)
         else:
@@ -229,7 +225,20 @@ def _reason(error: str, function: Any, model: keras.Model) -> str:
     return f"TFLite has no operator for {'; '.join(described)}. {advice}"
 
 
-def _convert_as(setting: str, function: Any, owner: Any, calibration: list[Arrays] | None) -> bytes:
+def signature(inputs: ModelInputs) -> list[Any]:
+    """What a function takes that becomes a file, named in the order of the model's inputs."""
+    import tensorflow as tf
+
+    return [
+        tf.TensorSpec((inputs.batch, *shape[1:]), dtype, name=f"input_{i:04}")
+        for i, (shape, dtype) in enumerate(zip(inputs.shapes, inputs.dtypes, strict=True))
+    ]
+
+
+def convert_as(
+    setting: str, function: Any, owner: Any, calibration: list[Arrays] | None = None
+) -> bytes:
+    """The file of a concrete function of TensorFlow, by one of the settings of ``dense_files``."""
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], owner)

@@ -113,6 +113,18 @@ def unique(names: list[str]) -> tuple[str, ...]:
     return tuple(taken)
 
 
+def output_names(model: keras.Model, result: Any) -> tuple[str, ...]:
+    """The names of a model's outputs, one for each tensor that it gave."""
+    paths = [path for path, _ in keras.tree.flatten_with_path(result)]
+    names = getattr(model, "output_names", None)
+    if isinstance(model, keras.Sequential):
+        names = [model.layers[-1].name]
+    if not names or len(names) != len(paths):
+        names = ["_".join(map(str, path)) if path else "output" for path in paths]
+        names = [f"output_{name}" if name.isdigit() else name for name in names]
+    return unique(names)
+
+
 def _declared_inputs(model: keras.Model) -> ModelInputs | None:
     tensors = getattr(model, "inputs", None)
     if not tensors:

@@ -2,21 +2,20 @@
 
 import math
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_l0.errors import choice, invalid_argument, is_number, one_of
 from keras_l0.export import check
-from keras_l0.export.candidates import GATHERED, KINDS, SHRUNK, WHOLE, candidates, settings_of
-from keras_l0.export.choice import Limits, choose, chosen_by, judge, report_on
+from keras_l0.export.best import best_of, notes_on
+from keras_l0.export.candidates import GATHERED, KINDS, SHRUNK, WHOLE, settings_of
+from keras_l0.export.choice import Limits, chosen_by, report_on
 from keras_l0.export.convert import computing_in_float32, convert_all, require_tensorflow
-from keras_l0.export.device import keep, read_timings
+from keras_l0.export.device import read_timings
 from keras_l0.export.figures import ExportReport as ExportReport
 from keras_l0.export.flatfile import named
-from keras_l0.export.samples import Arrays, ModelInputs, read_inputs, unique
+from keras_l0.export.samples import Arrays, ModelInputs, output_names, read_inputs
 from keras_l0.files import check_folder, check_target, replacing
 from keras_l0.models import check_built, check_finite
 from keras_l0.pruning.targets import find_targets
@@ -123,7 +122,7 @@ def export_tflite(
     >>> report.bytes < report.dense_bytes / 2
     True
     """
-    _require_valid(model, tolerance)
+    check_exportable(model, tolerance)
     if not isinstance(shrink, bool):
         raise invalid_argument("shrink", "True or False", shrink)
     check_export(path, quantize, optimize_for=optimize_for)
@@ -160,16 +159,9 @@ def export_tflite(
         }
         if not dense:
             raise RuntimeError(next(text for text in converted.values() if isinstance(text, str)))
-        built = candidates(dense, optimize_for)
-        with ThreadPoolExecutor() as threads:  # zlib lets the others run
-            list(threads.map(lambda one: one.gzip_bytes, built))
         samples = check.Samples(inputs.names, outputs, batches, expected)
-        measured = check.measure({one.name: one.content for one in built}, samples)
         limits = Limits.of(quantize, tolerance, kinds, expected)
-        judged = judge(built, measured, samples, limits, device)
-        if kept is not None:
-            keep(kept, built, samples)
-        chosen = choose(judged, optimize_for, target, limits, device)
+        chosen, judged = best_of(dense, samples, limits, optimize_for, target, device, kept)
         temporary.write_bytes(chosen.candidate.content)
     notes = [*chosen.candidate.notes]
     if unshrunk:
@@ -179,21 +171,11 @@ def export_tflite(
         for setting, reason in converted.items()
         if isinstance(reason, str)
     ]
-    spread = _spread(samples)
-    if spread < limits.deviation[chosen.candidate.kind]:
-        notes.append(
-            f"The model's outputs differ by {spread:.2g} of the largest from sample to sample, "
-            "less than the tolerance: the comparison says little. Give other `check_data`, or a "
-            "trained model."
-        )
     if was_mixed:
         notes.append("The model's mixed precision is for training; the file computes in float32.")
-    sparse = [one for one in judged if one.candidate.sparse]
     if not find_targets(model).weights:
         notes.append("The model has no prunable layer: its file is dense.")
-    elif not chosen.candidate.sparse and sparse and all(one.refusal for one in sparse):
-        names = ", ".join(one.candidate.name for one in sparse)
-        notes.append(f"The dense file was kept, since the sparse ones were refused: {names}.")
+    notes += notes_on(chosen, judged, samples, limits)
     return report_on(
         chosen,
         judged,
@@ -235,7 +217,8 @@ def check_export(
     require_tensorflow()
 
 
-def _require_valid(model: Any, tolerance: Any) -> None:
+def check_exportable(model: Any, tolerance: Any) -> None:
+    """Raises a ``ValueError`` if a model or a tolerance is none that an export takes."""
     check_built(model)
     if tolerance is not None and not (is_number(tolerance) and 0 < tolerance < math.inf):
         raise invalid_argument("tolerance", "a positive finite number or None", tolerance)
@@ -290,31 +273,7 @@ def _keras_outputs(
     for batch in batches:
         tensors = [keras.ops.convert_to_tensor(array) for array in batch]
         result = model(inputs.pack(tensors), training=False)
-        names = names or _output_names(model, result)
+        names = names or output_names(model, result)
         expected.append([keras.ops.convert_to_numpy(y) for y in keras.tree.flatten(result)])
-    if not all(np.isfinite(array).all() for batch in expected for array in batch):
-        raise RuntimeError(
-            "The Keras model's own outputs are NaN or infinite on `check_data`: "
-            "no file can be compared with them."
-        )
+    check.require_finite(expected)
     return names, expected
-
-
-def _spread(samples: check.Samples) -> float:
-    """How much an output differs between samples, over its largest, where it differs most."""
-    return max(
-        (float(np.ptp(y, axis=0).max() / (np.abs(y).max() or 1.0)))
-        for y in (array.astype(np.float64) for array in samples.stacked_outputs())
-        if y.size
-    )
-
-
-def _output_names(model: keras.Model, result: Any) -> tuple[str, ...]:
-    paths = [path for path, _ in keras.tree.flatten_with_path(result)]
-    names = getattr(model, "output_names", None)
-    if isinstance(model, keras.Sequential):
-        names = [model.layers[-1].name]
-    if not names or len(names) != len(paths):
-        names = ["_".join(map(str, path)) if path else "output" for path in paths]
-        names = [f"output_{name}" if name.isdigit() else name for name in names]
-    return unique(names)

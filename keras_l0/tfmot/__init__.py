@@ -9,6 +9,7 @@ from typing import Any as _Any
 
 if _TYPE_CHECKING:
     from keras_l0.tfmot.clustering import cluster as cluster
+    from keras_l0.tfmot.quantizing import quantize_aware as quantize_aware
     from keras_l0.tfmot.rebuild import from_tf_keras as from_tf_keras
     from keras_l0.tfmot.rebuild import to_tf_keras as to_tf_keras
     from keras_l0.tfmot.regularizer import L2L0 as L2L0
@@ -17,6 +18,7 @@ _HOMES = {
     "L2L0": "regularizer",
     "cluster": "clustering",
     "from_tf_keras": "rebuild",
+    "quantize_aware": "quantizing",
     "to_tf_keras": "rebuild",
 }
 

@@ -55,7 +55,7 @@ def cluster(
     how = Schedule(epochs, learning_rate)
     training = None if data is None else Training(model, data, how)
     old = to_tf_keras(model)
-    _note_dense(model)
+    note_dense(model)
     with undisturbed():
         _cluster(old, number, training)
         found = from_tf_keras(old)
@@ -71,7 +71,7 @@ def cluster(
     return found
 
 
-def _note_dense(model: keras.Model) -> None:
+def note_dense(model: keras.Model) -> None:
     """Warns where there are no zeros to keep."""
     if not any((weight.values() == 0).any() for weight in find_targets(model).weights):
         warnings.warn(

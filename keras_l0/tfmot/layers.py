@@ -100,7 +100,7 @@ def copy_weights(old: Any, new: Any) -> None:
     """
     masks = {id(weight): mask for weight, mask, _ in getattr(old, "pruning_vars", ())}
     old = unwrapped(old)
-    weights, others = _as_made(old), _as_made(new)
+    weights, others = as_made(old), as_made(new)
     shapes = [tuple(weight.shape) for weight in weights]
     if shapes != [tuple(weight.shape) for weight in others]:
         raise invalid_argument(
@@ -226,7 +226,7 @@ def _is_idle(name: str, value: Any, defaults: Mapping[str, Any]) -> bool:
     return value is default or value is False is not default or bool(np.all(value == default))
 
 
-def _as_made(layer: Any) -> list[Any]:
+def as_made(layer: Any) -> list[Any]:
     """A layer's weights as they were made: tf_keras itself lists those that train first."""
     if isinstance(layer, keras.Layer):
         return list(layer.weights)

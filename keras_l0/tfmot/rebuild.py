@@ -1,5 +1,6 @@
 """Models over from Keras 3 to tf_keras, and back."""
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,16 @@ import keras
 from keras_l0.errors import invalid_argument
 from keras_l0.models import check_built
 from keras_l0.structure.graph import functional
-from keras_l0.tfmot.layers import NEW, OLD, Side, copy_weights, counterpart, named, unwrapped
+from keras_l0.tfmot.layers import (
+    NEW,
+    OLD,
+    Side,
+    as_made,
+    copy_weights,
+    counterpart,
+    named,
+    unwrapped,
+)
 from keras_l0.tfmot.legacy import legacy_keras, undisturbed
 from keras_l0.tfmot.operations import to_new, to_old
 
@@ -44,6 +54,22 @@ def to_tf_keras(model: keras.Model) -> Any:
     functional(model)  # an error where it has no graph
     with undisturbed():
         return _Rebuilding(NEW, OLD, to_old).model(model)
+
+
+def flattened(model: keras.Model) -> tuple[Any, dict[int, Any]]:
+    """The same model in tf_keras without models inside: their layers stand in it.
+
+    Returns:
+        The model; and its variables by the ``id`` of those of the given model.
+
+    Raises:
+        ImportError, ValueError: as ``to_tf_keras``.
+    """
+    check_built(model)
+    with undisturbed():
+        rebuilding = _Rebuilding(NEW, OLD, to_old, flat=True)
+        found = rebuilding.model(functional(model))
+    return found, rebuilding.variables()
 
 
 def from_tf_keras(model: Any) -> keras.Model:
@@ -91,9 +117,13 @@ class _Call:
 class _Rebuilding:
     """One model on its way; what is shared is made once."""
 
-    def __init__(self, source: Side, target: Side, operation: Callable[..., Any]) -> None:
+    def __init__(
+        self, source: Side, target: Side, operation: Callable[..., Any], flat: bool = False
+    ) -> None:
         self._source, self._target, self._operation = source, target, operation
+        self._flat = flat
         self._made: dict[int, Any] = {}
+        self._pairs: list[tuple[Any, Any]] = []
 
     def model(self, old: Any) -> Any:
         """The counterpart of a model."""
@@ -110,17 +140,31 @@ class _Rebuilding:
             self._fill(layer, other)
         return new
 
+    def variables(self) -> dict[int, Any]:
+        """What was made of each variable, by its ``id``."""
+        made = (zip(as_made(old), as_made(new), strict=True) for old, new in self._pairs)
+        return {id(variable): other for pairs in made for variable, other in pairs}
+
     def _functional(self, old: Any) -> Any:
-        tensors = {id(tensor): self._input(tensor) for tensor in old.inputs}
+        inputs = [self._input(tensor) for tensor in old.inputs]
+        there = self._followed(old, inputs)
+        return self._target.keras.Model(*(_mapped(there, end) for end in _ends(old)), name=old.name)
+
+    def _followed(self, old: Any, inputs: Iterable[Any]) -> Callable[[Any], Any]:
+        """For each tensor of a model what is made of it, from these inputs on."""
+        tensors = {id(tensor): other for tensor, other in zip(old.inputs, inputs, strict=True)}
 
         def there(given: Any) -> Any:
             return tensors.get(id(given), given)
 
-        ends = _ends(old)
-        for call in _needed(map(self._plain, _calls(old)), ends[1]):
+        for call in _needed(map(self._plain, _calls(old)), _ends(old)[1]):
             args = _mapped(there, call.args)
             kwargs = _mapped(there, call.kwargs)
-            if isinstance(call.op, self._source.keras.layers.Layer) and not _is_operation(call.op):
+            if self._flat and isinstance(call.op, self._source.keras.Model):
+                outputs = self._inlined(call.op, args, kwargs)
+            elif isinstance(call.op, self._source.keras.layers.Layer) and not _is_operation(
+                call.op
+            ):
                 layer = self._layer(call.op)
                 with named(call.op, self._target):
                     outputs = layer(*args, **kwargs)
@@ -129,7 +173,17 @@ class _Rebuilding:
                 outputs = self._operation(call.op, args, kwargs)
             pairs = zip(call.outputs, keras.tree.flatten(outputs), strict=True)
             tensors.update((id(tensor), other) for tensor, other in pairs)
-        return self._target.keras.Model(*(_mapped(there, end) for end in ends), name=old.name)
+        return there
+
+    def _inlined(self, old: Any, args: Any, kwargs: Any) -> Any:
+        """What a model inside makes of its inputs, layer by layer."""
+        if kwargs:
+            raise invalid_argument(
+                "model", "models inside that are called with inputs alone", f"{old.name}, {kwargs}"
+            )
+        main = functional(old)
+        there = self._followed(main, keras.tree.flatten(args))
+        return _mapped(there, _ends(main)[1])
 
     def _plain(self, call: _Call) -> _Call:
         """A call without what the other Keras does by itself, or would do otherwise."""
@@ -173,12 +227,21 @@ class _Rebuilding:
                 made = self.model(inner)
             else:
                 made = counterpart(inner, self._source, self._target)
+                if self._flat:
+                    made._name = self._free(made.name)
             self._made[id(old)] = made
         return self._made[id(old)]
+
+    def _free(self, name: str) -> str:
+        """The name, with a number behind where another layer has it."""
+        taken = {one.name for one in self._made.values()}
+        numbered = (f"{name}_{number}" for number in itertools.count(1))
+        return next(one for one in itertools.chain([name], numbered) if one not in taken)
 
     def _fill(self, old: Any, new: Any) -> None:
         if not isinstance(old, self._source.keras.Model):
             copy_weights(old, new)
+            self._pairs.append((old, new))
 
     def _input(self, old: Any) -> Any:
         dtype = getattr(old.dtype, "name", old.dtype)

@@ -1,6 +1,6 @@
 """Training a model of tf_keras on the data and by the loss of its counterpart in Keras 3."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,8 +59,12 @@ class Training:
         self._loss = _mapped(_loss, model.loss)
         self._loss_weights = model._compile_config.config.get("loss_weights")
 
-    def run(self, old: Any) -> None:
+    def run(self, old: Any, callbacks: Sequence[Any] = ()) -> None:
         """Trains a counterpart.
+
+        Args:
+            old: of tf_keras, with the layers' outputs of the model.
+            callbacks: of tf_keras.
 
         Raises:
             ValueError: if it does not take a batch of a data set.
@@ -74,7 +78,8 @@ class Training:
         for _ in range(1 if once else self._how.epochs):
             data = given if once else {"x": _batches(given["x"])}
             try:
-                old.fit(**data, epochs=self._how.epochs if once else 1, verbose=0)
+                epochs = self._how.epochs if once else 1
+                old.fit(**data, epochs=epochs, callbacks=[*callbacks], verbose=0)
             except Exception as error:  # TensorFlow has kinds of its own
                 reason = str(error).strip().splitlines()[-1]
                 raise invalid_argument(

@@ -1,0 +1,209 @@
+"""Quantization-aware training that keeps zeros and clusters: tfmot's, for Keras 3."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from keras_l0.errors import choice, invalid_argument
+from keras_l0.export import check
+from keras_l0.export.best import best_of, notes_on
+from keras_l0.export.choice import Limits, chosen_by, report_on
+from keras_l0.export.convert import computing_in_float32, convert_as, signature
+from keras_l0.export.figures import ExportReport
+from keras_l0.export.flatfile import named, renamed
+from keras_l0.export.samples import Arrays, ModelInputs, output_names, read_inputs
+from keras_l0.export.tflite import TARGETS, check_export, check_exportable
+from keras_l0.files import replacing
+from keras_l0.pruning.targets import find_targets
+from keras_l0.structure.graph import functional
+from keras_l0.text import by_reason
+from keras_l0.tfmot.clustering import cluster, note_dense
+from keras_l0.tfmot.legacy import legacy_keras, undisturbed
+from keras_l0.tfmot.rebuild import flattened
+from keras_l0.tfmot.rounding import begin_ranges, rounding
+from keras_l0.tfmot.training import Schedule, Training
+
+
+def quantize_aware(
+    model: keras.Model,
+    data: Any,
+    path: str | os.PathLike[str],
+    *,
+    clusters: int | None = None,
+    epochs: int = 1,
+    learning_rate: float = 1e-4,
+    check_data: Any = None,
+    tolerance: float | None = None,
+    optimize_for: str = "size",
+    target: str = "arm",
+) -> tuple[keras.Model, ExportReport]:
+    """Trains the model as it will compute in int8, and writes the int8 ``.tflite`` file.
+
+    tfmot's quantization-aware training: weights and activations are rounded to 8 bits where they
+    are used, and the weights underneath are trained. After each batch what was zero is zero again
+    in every prunable weight; with ``clusters``, weights that were equal become their mean. Ranges
+    of activations begin at those of ``check_data``.
+
+    The file is found like that of ``export_tflite``: dense and with its zeros left out, each run
+    and held against the trained, rounding model. Of layers that tfmot does not quantize
+    the results are rounded; their weights stay in float32, and are named in the report.
+
+    Args:
+        model: a built and compiled model of Keras 3 that ``to_tf_keras`` takes, on any backend.
+        data: what ``fit`` takes: a tuple ``(x, y)`` or ``(x, y, sample_weight)`` of arrays, or a
+            data set of batches.
+        path: the file to write, in an existing folder.
+        clusters: values a kernel, >= 3: the model is clustered first, as by ``cluster``.
+        epochs: passes over the data, >= 1; with ``clusters`` as many before, to train those.
+        learning_rate: Adam's, >= 0.
+        check_data: samples to compare on, in any form that ``fit`` takes, ``y`` ignored. ``None``
+            for the first 256 of ``data``.
+        tolerance: the largest deviation over the largest output, positive. ``None`` for 0.1.
+        optimize_for: ``"size"``, ``"download"`` or ``"latency"``, as in ``export_tflite``.
+        target: ``"arm"`` or ``"host"``, as in ``export_tflite``.
+
+    Returns:
+        The trained model in Keras 3, in floating point and not compiled, and the file's report.
+        The given model is unchanged.
+
+    Raises:
+        ImportError: if tfmot or LiteRT is not installed; the command that installs it.
+        ValueError: if an argument is wrong, the model has no counterpart in tf_keras or does
+            not take the data.
+        RuntimeError: if no file runs and deviates little enough.
+
+    Example:
+
+    >>> import keras, numpy, tempfile
+    >>> from keras_l0 import prune
+    >>> from keras_l0.tfmot import quantize_aware
+    >>> model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64)])
+    >>> model.compile("adam", "mse")
+    >>> _ = prune(model, 0.9)
+    >>> x = numpy.random.default_rng(0).normal(size=(100, 64))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     trained, report = quantize_aware(model, (x, x), f"{folder}/model.tflite")
+    >>> report.bytes < report.dense_bytes
+    True
+
+    Source: the training is that of tensorflow-model-optimization, its "PQAT" and "PCQAT" but for
+    how zeros and clusters are kept.
+    """
+    check_exportable(model, tolerance)
+    functional(model)  # an error where it has no graph
+    check_export(path, "int8", optimize_for=optimize_for)
+    choice("target", target, TARGETS)
+    how = Schedule(epochs, learning_rate)
+    training = Training(model, data, how)
+    inputs, batches = read_inputs(model, _samples(data, check_data))
+    start = model
+    if clusters is None:
+        note_dense(model)
+    else:
+        start = cluster(model, clusters, data, epochs=epochs, learning_rate=learning_rate)
+    with replacing(path) as temporary, undisturbed():
+        with computing_in_float32(start) as was_mixed:
+            flat, variables = flattened(start)
+        form, left = rounding(flat)
+        begin_ranges(form, flat, inputs, batches)
+        there = {variable.name: variable for variable in form.weights}
+        held = [
+            _held(there[variables[id(weight.variable)].name], weight.values(), clusters)
+            for weight in find_targets(start).weights
+        ]
+        training.run(form, [_after_each_batch(held)])
+        content, expected = _converted(form, inputs, batches)
+        check.require_finite(expected)
+        outputs = _output_names(model)
+        samples = check.Samples(inputs.names, outputs, batches, expected)
+        limits = Limits.of("int8", tolerance, ["int8"], expected)
+        dense = {"int8": named(content, inputs.names, outputs)}
+        chosen, judged = best_of(dense, samples, limits, optimize_for, target)
+        temporary.write_bytes(chosen.candidate.content)
+    trained = keras.models.clone_model(start)
+    for old, new in zip(start.weights, trained.weights, strict=True):
+        new.assign(there[variables[id(old)].name].numpy())
+    notes = [*chosen.candidate.notes, *notes_on(chosen, judged, samples, limits)]
+    if left:
+        notes.append(f"Weights in float32: {'; '.join(by_reason(left))}.")
+    if was_mixed:
+        notes.append("The model's mixed precision is for training; the file computes in int8.")
+    return trained, report_on(
+        chosen,
+        judged,
+        path=os.fspath(path),
+        quantize="int8",
+        optimize_for=optimize_for,
+        target=target,
+        chosen_by=chosen_by(optimize_for, target, None),
+        parameters=model.count_params(),
+        dense_parameters=model.count_params(),
+        limits=limits,
+        checked_samples=len(batches) * inputs.batch,
+        notes=tuple(notes),
+    )
+
+
+def _samples(data: Any, check_data: Any) -> Any:
+    if check_data is not None:
+        return check_data
+    if isinstance(data, Iterator):
+        raise invalid_argument(
+            "check_data", "samples, since `data` can be gone over once", None, "Give some"
+        )
+    return data
+
+
+def _output_names(model: keras.Model) -> tuple[str, ...]:
+    return output_names(model, getattr(model, "_outputs_struct", model.outputs))
+
+
+def _held(variable: Any, values: NDArray[Any], clusters: int | None) -> Callable[[], None]:
+    """What puts a kernel's zeros back, and its equal weights to their mean if they are clusters."""
+    distinct, labels = np.unique(values, return_inverse=True)
+    if clusters is None or len(distinct) > clusters:
+        kept = tf.constant(values != 0)
+        return lambda: variable.assign(tf.where(kept, variable, tf.zeros_like(variable)))
+    places = tf.constant(labels.ravel(), tf.int32)
+    zero = tf.constant(distinct == 0)
+
+    def hold() -> None:
+        means = tf.math.unsorted_segment_mean(tf.reshape(variable, [-1]), places, len(distinct))
+        means = tf.where(zero, tf.zeros_like(means), means)
+        variable.assign(tf.reshape(tf.gather(means, places), variable.shape))
+
+    return hold
+
+
+def _after_each_batch(held: Sequence[Callable[[], None]]) -> Any:
+    """A callback of tf_keras that calls all."""
+
+    @tf.function(autograph=False)
+    def hold() -> None:
+        for one in held:
+            one()
+
+    return legacy_keras().callbacks.LambdaCallback(on_train_batch_end=lambda *_: hold())
+
+
+def _converted(form: Any, inputs: ModelInputs, batches: list[Arrays]) -> tuple[bytes, list[Arrays]]:
+    """The dense file, and the outputs that it is to have."""
+
+    def serve(*tensors: Any) -> dict[str, Any]:
+        outputs = keras.tree.flatten(form(inputs.pack(list(tensors)), training=False))
+        return {f"output_{i:04}": output for i, output in enumerate(outputs)}
+
+    owner = tf.Module()
+    owner.held = form.variables
+    owner.serve = tf.function(serve, autograph=False)
+    function = owner.serve.get_concrete_function(*signature(inputs))
+    content = convert_as("dynamic", function, owner)  # whose ranges are in it already
+    wrapped = [layer.layer.name for layer in form.layers if hasattr(layer, "layer")]
+    content = renamed(content, {f"{form.name}/quant_{name}": name for name in wrapped})
+    found = [function(*map(tf.constant, batch)) for batch in batches]
+    return content, [[one[name].numpy() for name in sorted(one)] for one in found]

@@ -1,0 +1,164 @@
+"""A model of tf_keras as it will compute in int8: tfmot's quantization-aware form of it."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_l0.export.convert import signature
+from keras_l0.export.samples import Arrays, ModelInputs
+from keras_l0.tfmot.legacy import legacy_keras, toolkit
+
+_keras_2 = legacy_keras()
+_quantization = toolkit().quantization.keras
+
+_FUSED = {"linear", "relu", "swish", "gelu", "softmax", "sigmoid", "tanh"}
+"""Activations of layers that compute something else too, as far as tfmot rounds their results."""
+
+_ACTIVATIONS = {*_FUSED, "relu6"}
+"""Those that it rounds where they are layers."""
+
+
+class _Rounded(_quantization.QuantizeConfig):  # type: ignore[name-defined]
+    """Of a layer that computes in float32, the result is rounded."""
+
+    def get_weights_and_quantizers(self, layer: Any) -> list[Any]:
+        return []
+
+    def set_quantize_weights(self, layer: Any, quantize_weights: Any) -> None:
+        pass
+
+    def get_activations_and_quantizers(self, layer: Any) -> list[Any]:
+        return []
+
+    def set_quantize_activations(self, layer: Any, quantize_activations: Any) -> None:
+        pass
+
+    def get_output_quantizers(self, layer: Any) -> list[Any]:
+        average = _quantization.quantizers.MovingAverageQuantizer
+        return [average(num_bits=8, per_axis=False, symmetric=False, narrow_range=False)]
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+
+def rounding(flat: Any) -> tuple[Any, dict[str, str]]:
+    """The quantization-aware form of a model.
+
+    Args:
+        flat: of tf_keras, functional, without models inside.
+
+    Returns:
+        The model, its weights those of the given one; and the layers whose weights it does not
+        round, with the reason.
+    """
+    scheme = _quantization.default_8bit.Default8BitQuantizeScheme()
+    registry = scheme.get_quantize_registry()
+    reasons = {layer.name: _stays(layer, registry) for layer in flat.layers}
+    left = {name: reason for name, reason in reasons.items() if reason}
+    trains = {layer.name: layer.trainable for layer in flat.layers}
+    known = registry.supports
+    # It would ask the layers that stay for ranges which they cannot tell.
+    registry.supports = lambda layer: layer.name not in left and known(layer)
+    scheme.get_quantize_registry = lambda: registry
+
+    def annotated(layer: Any) -> Any:
+        if layer.name not in left:
+            return _quantization.quantize_annotate_layer(layer)
+        if _has_one_result(layer):
+            return _quantization.quantize_annotate_layer(layer, _Rounded())
+        return layer
+
+    with _quantization.quantize_scope({"_Rounded": _Rounded}):
+        found = _quantization.quantize_apply(
+            _keras_2.models.clone_model(flat, clone_function=annotated), scheme
+        )
+    for layer in found.layers:
+        if hasattr(layer, "layer") and not trains[layer.layer.name]:
+            layer.trainable = False
+            layer._non_trainable_weights += layer._trainable_weights  # which it trains even so
+            layer._trainable_weights = []
+    return found, {name: reason for name, reason in left.items() if flat.get_layer(name).weights}
+
+
+def _stays(layer: Any, registry: Any) -> str:
+    """Why a layer computes in float32; empty for those that are quantized."""
+    kind = type(layer).__name__
+    if isinstance(layer, _keras_2.layers.InputLayer):
+        return ""
+    if kind == "BatchNormalization":
+        return "" if _folds(layer) else f"{kind} that follows no linear Conv2D or Dense alone"
+    if not registry.supports(layer):
+        return f"tfmot quantizes no {kind}"
+    activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
+    if activation not in (_ACTIVATIONS if kind == "Activation" else _FUSED):
+        return f"tfmot quantizes no {kind} with {activation}"
+    return ""
+
+
+def _folds(layer: Any) -> bool:
+    """Whether a normalization becomes part of the layer before.
+
+    tfmot drops that layer's activation where there is one.
+    """
+    before = layer.inbound_nodes[0].inbound_layers
+    return (
+        type(before).__name__ in ("Conv2D", "DepthwiseConv2D", "Dense")
+        and before.activation.__name__ == "linear"
+        and len(before.outbound_nodes) == len(layer.inbound_nodes) == 1
+    )
+
+
+def _has_one_result(layer: Any) -> bool:
+    """Whether tfmot's wrapper can call it: with one argument, for one tensor without a mask."""
+    calls = layer.inbound_nodes
+    return all(
+        len(call.call_args) == 1
+        and not call.call_kwargs
+        and tf.is_tensor(call.outputs)
+        and call.outputs.dtype.is_floating
+        and getattr(call.outputs, "_keras_mask", None) is None
+        for call in calls
+    )
+
+
+def begin_ranges(form: Any, flat: Any, inputs: ModelInputs, batches: list[Arrays]) -> None:
+    """Gives activations the ranges that they have at first.
+
+    tfmot's begin at ±6 and move by a thousandth a batch.
+    """
+    wanted = {}
+    for wrapper in form.layers:
+        layer = flat.get_layer(wrapper.layer.name) if hasattr(wrapper, "layer") else None
+        parts = {w.name.rpartition("/")[2].removesuffix(":0"): w for w in wrapper.weights}
+        for name in ("output", "post_activation", "pre_activation"):
+            if layer is not None and f"{name}_min" in parts:
+                wanted[wrapper.name, name] = layer, parts[f"{name}_min"], parts[f"{name}_max"]
+    probe = _keras_2.Model(
+        flat.inputs, [(layer.input, layer.output) for layer, _, _ in wanted.values()]
+    )
+
+    linear = _keras_2.activations.linear
+
+    def before(layer: Any, given: Any) -> Any:
+        """What a layer gives to its activation."""
+        activation, layer.activation = layer.activation, linear
+        result = layer(given)
+        layer.activation = activation
+        return result
+
+    def extremes(*tensors: Any) -> Any:
+        found = []
+        results = probe(inputs.pack(list(tensors)), training=False)
+        for (_, name), (layer, _, _), (given, made) in zip(
+            wanted, wanted.values(), results, strict=True
+        ):
+            result = before(layer, given) if name == "pre_activation" else made
+            found.append((tf.reduce_min(result), tf.reduce_max(result)))
+        return found
+
+    traced = tf.function(extremes, input_signature=signature(inputs), autograph=False)
+    found = np.array([[[*map(float, one)] for one in traced(*batch)] for batch in batches])
+    for place, (_, least, largest) in enumerate(wanted.values()):
+        least.assign(min(found[:, place, 0].min(), 0.0))
+        largest.assign(max(found[:, place, 1].max(), 0.0))

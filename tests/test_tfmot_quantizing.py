@@ -1,0 +1,317 @@
+"""Quantization-aware training of models of Keras 3: the zeros and the clusters stay."""
+
+import importlib.util
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from strategies import assert_same_bits, numpy_weights, small_classifier
+
+if importlib.util.find_spec("tensorflow_model_optimization") is None:
+    pytest.skip('needs: pip install "keras_l0[tensorflow,tfmot]"', allow_module_level=True)
+
+import tf_keras
+
+from keras_l0 import prune, shrink
+from keras_l0.export import flatfile
+from keras_l0.tfmot import quantize_aware, to_tf_keras
+from keras_l0.tfmot.legacy import VARIABLE, toolkit, undisturbed
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(64, 8, 8, 3)).astype("float32")
+Y = rng.integers(0, 3, 64)
+
+
+def branching() -> keras.Model:
+    """What tfmot's own training loses zeros of: before a ReLU layer, before a Concatenate, and in
+    depthwise kernels."""
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, name="before_relu")(inputs)
+    x = layers.ReLU()(x)
+    x = layers.DepthwiseConv2D(3, name="depthwise")(x)
+    sides = [layers.Conv2D(8, 1, name=f"before_concatenate_{side}")(x) for side in "ab"]
+    x = layers.GlobalAveragePooling2D()(layers.Concatenate()(sides))
+    model = keras.Model(inputs, layers.Dense(3, "softmax", name="last")(x))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+def kernels(model: Any) -> dict[str, Any]:
+    return {
+        weight.path: ops.convert_to_numpy(weight)
+        for weight in model.weights
+        if weight.name.endswith("kernel")
+    }
+
+
+def constants(path: Path) -> dict[str, Any]:
+    """The int8 kernels of a dense file, by the layer."""
+    model = flatfile.read(path.read_bytes())
+    found = {}
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            if flatfile.has_data(model, tensor) and flatfile.type_name(tensor) == "int8":
+                values = flatfile.values(model, tensor)
+                if values.ndim > 1:
+                    found[tensor.name.decode().partition("/")[0]] = values
+    return found
+
+
+def their_zeros_lost(model: keras.Model) -> set[str]:
+    """The kernels that lose zeros by tfmot's own pruning-preserving training."""
+    before = {path: values == 0 for path, values in kernels(model).items()}
+    with undisturbed():
+        tfmot = toolkit()
+        scheme = tfmot.experimental.combine.Default8BitPrunePreserveQuantizeScheme()
+        annotated = tfmot.quantization.keras.quantize_annotate_model(to_tf_keras(model))
+        theirs = tfmot.quantization.keras.quantize_apply(annotated, scheme)
+        theirs.compile(tf_keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
+        theirs.fit(X, Y, epochs=2, verbose=0)
+    after = {weight.name: weight.numpy() for weight in theirs.weights}
+    there = {path: path.replace("depthwise/", "depthwise/depthwise_") for path in before}
+    return {path for path, zero in before.items() if after[f"{there[path]}:0"][zero].any()}
+
+
+def test_zeros_stay_where_tfmots_own_training_loses_them(tmp_path: Path) -> None:
+    """What tensorflow/model-optimization#979 is about: kernels whose zeros change in training."""
+    model = branching()
+    prune(model, 0.6, method="layerwise")
+    before, path = kernels(model), tmp_path / "m.tflite"
+    assert {"before_relu/kernel", "depthwise/kernel"} <= their_zeros_lost(model)
+    trained, report = quantize_aware(model, (X, Y), path, epochs=2, learning_rate=1e-3)
+    for name, values in kernels(trained).items():
+        assert np.array_equal(values == 0, before[name] == 0)  # and none came to them
+        assert not np.array_equal(values, before[name])
+    assert report.chosen == "int8-dense"
+    found = constants(path)
+    assert len(found) == len(before)
+    for name, values in kernels(trained).items():
+        stored = found[name.partition("/")[0]]
+        order = (3, 0, 1, 2) if values.ndim == 4 else (1, 0)
+        if "depthwise" in name:
+            order = (3, 0, 1, 2)
+        assert not stored[np.transpose(values, order).reshape(stored.shape) == 0].any()
+    assert_same_bits(list(kernels(model).values()), list(before.values()))
+
+
+def test_clusters_stay_too(tmp_path: Path) -> None:
+    model = branching()
+    prune(model, 0.6)
+    before = kernels(model)
+    with pytest.warns(UserWarning, match="clusters no kernel of DepthwiseConv2D"):
+        trained, _ = quantize_aware(
+            model, (X, Y), tmp_path / "m.tflite", clusters=5, epochs=2, learning_rate=1e-2
+        )
+    for name, values in kernels(trained).items():
+        assert not values[before[name] == 0].any()
+        assert "depthwise" in name or len(np.unique(values)) <= 5
+    assert all(
+        "depthwise" in name or len(np.unique(values)) <= 5
+        for name, values in constants(tmp_path / "m.tflite").items()
+        if name == "last"  # elsewhere each channel has a scale of its own
+    )
+
+
+def test_the_file_is_that_of_the_model_that_was_trained(tmp_path: Path) -> None:
+    """tfmot's ranges begin at ±6 and would cut off what is sixty times as large; and the converter
+    loses the factor where tfmot does not round its result."""
+    inputs = keras.Input((16,))
+    x = layers.Dense(32, "relu", kernel_initializer="he_normal")(inputs)
+    model = keras.Model(inputs, layers.Dense(4)(layers.Rescaling(60.0)(x)))
+    model.compile("adam", "mse")
+    prune(model, 0.5)
+    x = np.random.default_rng(1).normal(size=(200, 16)).astype("float32")
+    y = model.predict(x, verbose=0)
+    trained, report = quantize_aware(model, (x, y), tmp_path / "m.tflite", learning_rate=0.0)
+    assert_same_bits(numpy_weights(trained), numpy_weights(model))
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    run = interpreter.Interpreter(str(tmp_path / "m.tflite")).get_signature_runner()
+    (name,) = run.get_input_details()
+    found = np.concatenate([next(iter(run(**{name: one[None]}).values())) for one in x])
+    assert np.abs(found - y).max() < 0.03 * np.abs(y).max()
+    assert report.notes == ()
+
+
+def test_an_activation_before_a_normalization_stays(tmp_path: Path) -> None:
+    """It is dropped by tfmot's way to fold a normalization into the layer before."""
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, activation="relu", name="conv")(inputs)
+    x = layers.BatchNormalization(name="norm")(x)
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(x))
+    model.compile("adam", "mse")
+    prune(model, 0.3)
+    y = model.predict(X, verbose=0)
+    _, report = quantize_aware(model, (X, y), tmp_path / "m.tflite", learning_rate=0.0)
+    assert any("norm" in note for note in report.notes)
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    run = interpreter.Interpreter(str(tmp_path / "m.tflite")).get_signature_runner()
+    (name,) = run.get_input_details()
+    found = np.concatenate([next(iter(run(**{name: one[None]}).values())) for one in X])
+    assert np.corrcoef(found.ravel(), y.ravel())[0, 1] > 0.95
+
+
+def nested() -> keras.Model:
+    """A model inside, twice, whose layer is named like one outside; frozen in part."""
+    inner = keras.Sequential(
+        [keras.Input((8,)), layers.Dense(8, "relu", name="one", trainable=False), layers.Dense(8)],
+        name="inner",
+    )
+    inputs = keras.Input((8,))
+    return keras.Model(inputs, layers.Dense(4, name="one")(inner(inner(inputs))))
+
+
+def named_inputs() -> keras.Model:
+    a, b = (keras.Input((8,), name=name) for name in "ab")
+    x = layers.Concatenate()([a, b])
+    return keras.Model(
+        {"a": a, "b": b}, {name: layers.Dense(4, name=name)(x) for name in ("u", "v")}
+    )
+
+
+def transposed() -> keras.Model:
+    inputs = keras.Input((8, 8, 3))
+    x = layers.SeparableConv2D(4, 3, activation="relu", name="separable")(inputs)
+    x = layers.Conv2DTranspose(4, 3)(x)
+    return keras.Model(inputs, layers.Dense(2)(layers.GlobalMaxPooling2D()(x)))
+
+
+def unusual() -> keras.Model:
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, activation="elu", name="elu")(inputs)
+    x = layers.Activation("hard_silu", name="silu")(x)
+    return keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+
+
+def sequences() -> keras.Model:
+    inputs = keras.Input((5, 8))
+    x = layers.LSTM(8, unroll=True, name="recurrent")(inputs)
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+def half() -> keras.Model:
+    with_policy = {"dtype": "mixed_float16"}
+    inputs = keras.Input((16,))
+    x = layers.Dense(32, "relu", **with_policy)(inputs)
+    return keras.Model(inputs, layers.Dense(8, dtype="float32")(x))
+
+
+KINDS: dict[Callable[[], keras.Model], str] = {
+    nested: "",
+    named_inputs: "",
+    transposed: "tfmot quantizes no SeparableConv2D: separable",
+    unusual: "tfmot quantizes no Conv2D with elu: elu",
+    sequences: "tfmot quantizes no LSTM: recurrent",
+    half: "mixed precision is for training",
+}
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_other_models_train_and_what_stays_is_named(
+    make: Callable[[], keras.Model], tmp_path: Path
+) -> None:
+    model = make()
+    model.compile("adam", "mse")
+    prune(model, 0.5, layers="*")
+
+    def some(tensor: Any) -> Any:
+        return rng.normal(size=(32, *tensor.shape[1:])).astype("float32")
+
+    x, y = (keras.tree.map_structure(some, one) for one in (model.input, model.output))
+    trained, report = quantize_aware(model, (x, y), tmp_path / "m.tflite", learning_rate=1e-2)
+    assert KINDS[make] in " ".join(report.notes)
+    frozen = {id(weight) for weight in model.non_trainable_weights}
+    for new, old in zip(trained.weights, model.weights, strict=True):
+        values, was = ops.convert_to_numpy(new), ops.convert_to_numpy(old)
+        assert np.array_equal(values, was) == (id(old) in frozen), old.path
+        if old.name.endswith("kernel"):
+            assert not values[was == 0].any()
+
+
+def test_a_shrunk_network_of_applications_trains(tmp_path: Path) -> None:
+    model = keras.applications.MobileNetV2(
+        input_shape=(32, 32, 3), alpha=0.35, weights=None, classes=3
+    )
+    prune(model, 0.5, method="layerwise")
+    model = shrink(model)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    x = rng.normal(size=(32, 32, 32, 3)).astype("float32")
+    zeros = {path: values == 0 for path, values in kernels(model).items()}
+    trained, report = quantize_aware(model, (x, rng.integers(0, 3, 32)), tmp_path / "m.tflite")
+    assert all(not values[zeros[path]].any() for path, values in kernels(trained).items())
+    assert not any("in float32" in note for note in report.notes)
+
+
+def test_nothing_else_of_the_process_changes(tmp_path: Path) -> None:
+    before = keras.backend.backend(), keras.__version__, os.environ.get(VARIABLE)
+    model = small_classifier()
+    prune(model, 0.5)
+    quantize_aware(model, (X, Y), tmp_path / "m.tflite")
+    assert (keras.backend.backend(), keras.__version__, os.environ.get(VARIABLE)) == before
+    model.fit(X, Y, epochs=1, verbose=0)
+
+
+def test_a_dense_model_is_trained_with_a_note(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="has no zeros that could be kept: prune it first"):
+        quantize_aware(small_classifier(), (X, Y), tmp_path / "m.tflite")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"clusters": 2}, "`clusters`. Expected an integer >= 3. Received: clusters=2"),
+        ({"data": (X[:, :4], Y)}, "`data`. Expected examples and targets that the model"),
+        ({"data": [(X[:, :4], Y)]}, "`check_data`. Expected samples of shape (None, 8, 8, 3)"),
+        ({"data": (pair for pair in [(X, Y)])}, "`check_data`. Expected samples, since `data`"),
+        ({"check_data": X[:, :4]}, "`check_data`. Expected samples of shape (None, 8, 8, 3)"),
+        ({"path": "nowhere/m.tflite"}, "`path`."),
+        ({"epochs": 0}, "`epochs`. Expected an integer >= 1"),
+        ({"learning_rate": -1.0}, "`learning_rate`. Expected a finite float >= 0"),
+        ({"tolerance": 0}, "`tolerance`. Expected a positive finite number"),
+        ({"optimize_for": "fun"}, "`optimize_for`. Expected "),
+        ({"target": "fun"}, "`target`. Expected "),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_and_changes_nothing(
+    arguments: dict[str, Any], text: str, tmp_path: Path
+) -> None:
+    model = small_classifier()
+    prune(model, 0.5)
+    before = numpy_weights(model)
+    given = {"data": (X, Y), "path": tmp_path / "m.tflite", **arguments}
+    with pytest.raises(ValueError, match="Invalid value for argument ") as error:
+        quantize_aware(model, **given)
+    assert text in str(error.value)
+    assert_same_bits(numpy_weights(model), before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_subclassed_model_is_refused(tmp_path: Path) -> None:
+    class Own(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = layers.Dense(3)
+
+        def call(self, x: Any) -> Any:
+            return self.dense(x)
+
+    model = Own()
+    model.compile("adam", "mse")
+    x = np.ones((4, 3), "float32")
+    model(x)
+    with pytest.raises(ValueError, match=re.escape("Write it as keras.Model(inputs, outputs)")):
+        quantize_aware(model, (x, x), tmp_path / "m.tflite")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_that_diverges_writes_nothing(tmp_path: Path) -> None:
+    model = small_classifier()
+    prune(model, 0.5)
+    with pytest.raises(RuntimeError, match="NaN or infinite"):
+        quantize_aware(model, (X, Y), tmp_path / "m.tflite", epochs=3, learning_rate=1e38)
+    assert not list(tmp_path.iterdir())
