@@ -135,6 +135,10 @@ def results(folder: Path) -> None:
             }
         ],
     }
+    file = {"network": "net", "bytes": 9, "gzip_bytes": 8, "zeros": 0.5, "zeros_lost": 3, **MADE}
+    found["after_pruning"] = [
+        {**file, "kind": "PQAT", "seed": seed, "accuracy": 0.5 + seed / 10} for seed in range(3)
+    ]
     for name, rows in found.items():
         (folder / f"{name}.json").write_text(json.dumps(rows))
 
@@ -158,6 +162,10 @@ def test_the_page_has_every_part_and_no_id_twice(
     assert '<a id="step-net-tfmot"></a>net, tfmot | tf_keras | 2.00 |' in text
     assert '<a id="step-net-l2l0-held-jax"></a>net, l2l0-held | jax | 1.00 | 0.50 |' in text
     assert '<a id="growth-global"></a>global | 1.000 |' in text
+    assert (
+        '<a id="after-net-pqat"></a>net, PQAT | 3 | 60.00 ± 10.00 | 9 | 8 | 50.00 ± 0.00 | 9 |'
+        in text
+    )
     for name in re.findall(r"\(results/(.*?)\)", text):
         assert (tmp_path / name).stat().st_size > 1000
 

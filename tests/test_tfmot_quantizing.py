@@ -315,3 +315,14 @@ def test_a_training_that_diverges_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="NaN or infinite"):
         quantize_aware(model, (X, Y), tmp_path / "m.tflite", epochs=3, learning_rate=1e38)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_was_trained_is_not_lost_with_its_file(tmp_path: Path) -> None:
+    model = small_classifier()
+    prune(model, 0.5)
+    (tmp_path / "m.tflite").write_bytes(b"older")
+    with pytest.warns(UserWarning, match="trained, but not exported. No file was written: none is"):
+        trained, report = quantize_aware(model, (X, Y), tmp_path / "m.tflite", tolerance=1e-9)
+    assert report is None
+    assert not np.array_equal(numpy_weights(trained)[0], numpy_weights(model)[0])
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"older"]

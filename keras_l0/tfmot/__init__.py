@@ -29,6 +29,7 @@ def __getattr__(name: str) -> _Any:
     """A public name that was not asked for before."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _import_module(f"{__name__}.legacy").legacy_keras()  # an error with what is to be installed
     found = getattr(_import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = found
     return found

@@ -1,6 +1,7 @@
 """Quantization-aware training that keeps zeros and clusters: tfmot's, for Keras 3."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ def quantize_aware(
     tolerance: float | None = None,
     optimize_for: str = "size",
     target: str = "arm",
-) -> tuple[keras.Model, ExportReport]:
+) -> tuple[keras.Model, ExportReport | None]:
     """Trains the model as it will compute in int8, and writes the int8 ``.tflite`` file.
 
     tfmot's quantization-aware training: weights and activations are rounded to 8 bits where they
@@ -68,14 +69,15 @@ def quantize_aware(
         target: ``"arm"`` or ``"host"``, as in ``export_tflite``.
 
     Returns:
-        The trained model in Keras 3, in floating point and not compiled, and the file's report.
-        The given model is unchanged.
+        The trained model in Keras 3, in floating point and not compiled, and the file's report;
+        ``None`` and a warning if no file runs and deviates little enough. The given model is
+        unchanged.
 
     Raises:
         ImportError: if tfmot or LiteRT is not installed; the command that installs it.
         ValueError: if an argument is wrong, the model has no counterpart in tf_keras or does
             not take the data.
-        RuntimeError: if no file runs and deviates little enough.
+        RuntimeError: if the outputs of the trained model are NaN or infinite.
 
     Example:
 
@@ -106,7 +108,7 @@ def quantize_aware(
         note_dense(model)
     else:
         start = cluster(model, clusters, data, epochs=epochs, learning_rate=learning_rate)
-    with replacing(path) as temporary, undisturbed():
+    with undisturbed():
         with computing_in_float32(start) as was_mixed:
             flat, variables = flattened(start)
         form, left = rounding(flat)
@@ -117,17 +119,20 @@ def quantize_aware(
             for weight in find_targets(start).weights
         ]
         training.run(form, [_after_each_batch(held)])
-        content, expected = _converted(form, inputs, batches)
-        check.require_finite(expected)
-        outputs = _output_names(model)
-        samples = check.Samples(inputs.names, outputs, batches, expected)
-        limits = Limits.of("int8", tolerance, ["int8"], expected)
-        dense = {"int8": named(content, inputs.names, outputs)}
-        chosen, judged = best_of(dense, samples, limits, optimize_for, target)
-        temporary.write_bytes(chosen.candidate.content)
-    trained = keras.models.clone_model(start)
-    for old, new in zip(start.weights, trained.weights, strict=True):
-        new.assign(there[variables[id(old)].name].numpy())
+        trained = keras.models.clone_model(start)
+        for old, new in zip(start.weights, trained.weights, strict=True):
+            new.assign(there[variables[id(old)].name].numpy())
+        owner = _serving(form, inputs)
+        samples = _asked(owner, inputs, batches, _output_names(model))
+        limits = Limits.of("int8", tolerance, ["int8"], samples.expected)
+        try:
+            with replacing(path) as temporary:
+                dense = {"int8": _converted(owner, form, inputs, samples.outputs)}
+                chosen, judged = best_of(dense, samples, limits, optimize_for, target)
+                temporary.write_bytes(chosen.candidate.content)
+        except RuntimeError as error:  # not a reason to lose what was trained
+            warnings.warn(f"The model is trained, but not exported. {error}", stacklevel=2)
+            return trained, None
     notes = [*chosen.candidate.notes, *notes_on(chosen, judged, samples, limits)]
     if left:
         notes.append(f"Weights in float32: {'; '.join(by_reason(left))}.")
@@ -191,8 +196,8 @@ def _after_each_batch(held: Sequence[Callable[[], None]]) -> Any:
     return legacy_keras().callbacks.LambdaCallback(on_train_batch_end=lambda *_: hold())
 
 
-def _converted(form: Any, inputs: ModelInputs, batches: list[Arrays]) -> tuple[bytes, list[Arrays]]:
-    """The dense file, and the outputs that it is to have."""
+def _serving(form: Any, inputs: ModelInputs) -> Any:
+    """What computes a model's outputs for one batch of the file's."""
 
     def serve(*tensors: Any) -> dict[str, Any]:
         outputs = keras.tree.flatten(form(inputs.pack(list(tensors)), training=False))
@@ -200,10 +205,32 @@ def _converted(form: Any, inputs: ModelInputs, batches: list[Arrays]) -> tuple[b
 
     owner = tf.Module()
     owner.held = form.variables
-    owner.serve = tf.function(serve, autograph=False)
-    function = owner.serve.get_concrete_function(*signature(inputs))
-    content = convert_as("dynamic", function, owner)  # whose ranges are in it already
+    traced = tf.function(serve, autograph=False)
+    owner.serve = traced.get_concrete_function(*signature(inputs))
+    return owner
+
+
+def _asked(
+    owner: Any, inputs: ModelInputs, batches: list[Arrays], outputs: tuple[str, ...]
+) -> check.Samples:
+    """What a file is to give, by the model that was trained."""
+    found = [owner.serve(*map(tf.constant, batch)) for batch in batches]
+    expected = [[one[name].numpy() for name in sorted(one)] for one in found]
+    check.require_finite(expected)
+    return check.Samples(inputs.names, outputs, batches, expected)
+
+
+def _converted(owner: Any, form: Any, inputs: ModelInputs, outputs: tuple[str, ...]) -> bytes:
+    """The dense file.
+
+    Raises:
+        RuntimeError: if TFLite's operators cannot express it.
+    """
+    try:
+        content = convert_as("dynamic", owner.serve, owner)  # whose ranges are in it already
+    except Exception as error:  # the converter's are of many kinds
+        first = next(filter(None, map(str.strip, str(error).splitlines())), "")
+        raise RuntimeError(f"The converter does not take it: {first}") from error
     wrapped = [layer.layer.name for layer in form.layers if hasattr(layer, "layer")]
     content = renamed(content, {f"{form.name}/quant_{name}": name for name in wrapped})
-    found = [function(*map(tf.constant, batch)) for batch in batches]
-    return content, [[one[name].numpy() for name in sorted(one)] for one in found]
+    return named(content, inputs.names, outputs)
