@@ -7,8 +7,8 @@ QUICK = -m "not slow and not arm"
 # On TensorFlow alone: what computes nothing on the backend, or trains for minutes by what other
 # files try on each.
 ONCE = bench benchmarks clusters damage encodings files from_tfmot goals norms notebooks plots \
-	records runtime schedules search selection strangers structural tables tfmot_clusters units \
-	whole_files
+	records runtime schedules search selection strangers structural tables tfmot_clusters \
+	tfmot_quantizing units whole_files
 AGAIN = $(QUICK) $(patsubst %,--ignore=tests/test_%.py,$(ONCE))
 # Of what is slow, these too, which take long and hardly reach a backend.
 SLOW_AGAIN = -m slow $(patsubst %,--ignore=tests/test_%.py,$(ONCE) fuzz graph reproduce shrink)

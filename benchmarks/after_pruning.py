@@ -1,7 +1,8 @@
 """What may follow a pruning: nothing, clustering, int8 weights, or training for them.
 
 LeNet-5-Caffe on MNIST and ResNet-8 on CIFAR-10 are trained with ``L2L0`` and pruned by
-``GlobalPrune``; from each pruned network come six files, the smallest that export finds of each:
+``GlobalPrune``, and what is dead is taken out; from each such network come six files, the smallest
+that export finds of each:
 
 - ``pruned``: float32;
 - ``clustered``: float32, at most 16 values a kernel, by ``keras_l0.tfmot.cluster``;
@@ -27,7 +28,7 @@ from architectures import ARCHITECTURES
 from records import RESULTS, earlier, update
 from tflite_files import answers
 
-from keras_l0 import L2L0, GlobalPrune, explain_sparsity, export_tflite
+from keras_l0 import L2L0, GlobalPrune, explain_sparsity, export_tflite, shrink
 from keras_l0.experiments.datasets import fit_to, load, preprocess
 from keras_l0.experiments.parts import shorten_memory
 from keras_l0.export.figures import ExportReport
@@ -54,7 +55,7 @@ def arrays(network: str) -> Arrays:
 
 
 def pruned(network: str, seed: int, data: Arrays) -> keras.Model:
-    """A network that was trained and pruned."""
+    """A network that was trained, pruned and shrunk."""
     setup = SETUPS[network]
     keras.utils.set_random_seed(seed)
     model = shorten_memory(ARCHITECTURES[network].build(keras, L2L0(l2=L2, l0=L0)))
@@ -65,7 +66,9 @@ def pruned(network: str, seed: int, data: Arrays) -> keras.Model:
     prune = GlobalPrune(setup["sparsity"], begin=2, end=setup["end"])
     x, y = data[:2]
     model.fit(x, y, batch, epochs=setup["epochs"], callbacks=[prune], verbose=0)
-    return model
+    small = shrink(model)
+    small.compile("adam", model.loss)
+    return small
 
 
 def lost(before: keras.Model, after: keras.Model) -> int:

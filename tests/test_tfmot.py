@@ -7,6 +7,7 @@ import random
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -23,7 +24,7 @@ import tensorflow as tf
 import keras_l0
 from keras_l0 import prune
 from keras_l0.experiments import convolutional, networks, segmentation
-from keras_l0.tfmot import L2L0, cluster, from_tf_keras, to_tf_keras
+from keras_l0.tfmot import L2L0, cluster, from_tf_keras, quantize_aware, to_tf_keras
 from keras_l0.tfmot.legacy import legacy_keras, toolkit, undisturbed
 
 rng = np.random.default_rng(0)
@@ -388,6 +389,20 @@ def test_neither_keras_disturbs_the_other(monkeypatch: pytest.MonkeyPatch) -> No
         assert keras.__version__.startswith("3.")
         assert tf.keras.Model is keras.Model
         assert model.fit(X, Y, verbose=0).history["loss"]
+
+
+def test_a_model_of_any_backend_trains_for_int8(tmp_path: Path) -> None:
+    model = sequential(layers.Dense(8, "relu"), layers.Dense(3))
+    model.compile("adam", "mse")
+    prune(model, 0.5)
+    x = rng.normal(size=(64, 12)).astype("float32")
+    trained, report = quantize_aware(
+        model, (x, x[:, :3]), tmp_path / "m.tflite", clusters=6, learning_rate=1e-2
+    )
+    assert report is not None
+    for new, old in zip(numpy_weights(trained), numpy_weights(model), strict=True):
+        assert not np.array_equal(new, old)
+        assert new.ndim == 1 or (not new[old == 0].any() and len(np.unique(new)) <= 6)
 
 
 def test_what_is_not_installed_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,14 @@ def constants(path: Path) -> dict[str, Any]:
     return found
 
 
+def answers(path: Path, x: Any) -> Any:
+    """What a file of one input and output makes of samples."""
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    run = interpreter.Interpreter(str(path)).get_signature_runner()
+    (name,) = run.get_input_details()
+    return np.concatenate([next(iter(run(**{name: one[None]}).values())) for one in x])
+
+
 def their_zeros_lost(model: keras.Model) -> set[str]:
     """The kernels that lose zeros by tfmot's own pruning-preserving training."""
     before = {path: values == 0 for path, values in kernels(model).items()}
@@ -130,10 +138,7 @@ def test_the_file_is_that_of_the_model_that_was_trained(tmp_path: Path) -> None:
     y = model.predict(x, verbose=0)
     trained, report = quantize_aware(model, (x, y), tmp_path / "m.tflite", learning_rate=0.0)
     assert_same_bits(numpy_weights(trained), numpy_weights(model))
-    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-    run = interpreter.Interpreter(str(tmp_path / "m.tflite")).get_signature_runner()
-    (name,) = run.get_input_details()
-    found = np.concatenate([next(iter(run(**{name: one[None]}).values())) for one in x])
+    found = answers(tmp_path / "m.tflite", x)
     assert np.abs(found - y).max() < 0.03 * np.abs(y).max()
     assert report.notes == ()
 
@@ -149,11 +154,107 @@ def test_an_activation_before_a_normalization_stays(tmp_path: Path) -> None:
     y = model.predict(X, verbose=0)
     _, report = quantize_aware(model, (X, y), tmp_path / "m.tflite", learning_rate=0.0)
     assert any("norm" in note for note in report.notes)
-    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-    run = interpreter.Interpreter(str(tmp_path / "m.tflite")).get_signature_runner()
-    (name,) = run.get_input_details()
-    found = np.concatenate([next(iter(run(**{name: one[None]}).values())) for one in X])
+    found = answers(tmp_path / "m.tflite", X)
     assert np.corrcoef(found.ravel(), y.ravel())[0, 1] > 0.95
+
+
+IDS = rng.integers(0, 20, (64, 6))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "masked"), [("int32", False), ("int32", True), ("float32", False)]
+)
+def test_ids_are_not_rounded(dtype: str, masked: bool, tmp_path: Path) -> None:
+    ids = IDS.astype(dtype)
+    inputs = keras.Input((6,), dtype=dtype)
+    x = layers.Embedding(20, 8, mask_zero=masked, name="words")(inputs)
+    x = layers.GlobalAveragePooling1D()(layers.Dense(8, "relu")(x))
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    model.compile("adam", "mse")
+    prune(model, 0.3, layers="*")
+    y = model.predict(ids, verbose=0)
+    path = tmp_path / "m.tflite"
+    _, report = quantize_aware(model, (ids, y), path, learning_rate=0.0)
+    assert report is not None
+    assert "tfmot quantizes no Embedding: words" in report.notes[0]
+    assert len(report.notes) == 1
+    assert np.abs(answers(path, ids) - y).max() < 0.05 * np.abs(y).max()
+    trained, _ = quantize_aware(model, (ids, y + 1), path, learning_rate=1e-2)
+    words, was = (one.get_layer("words").get_weights()[0] for one in (trained, model))
+    assert (was == 0).any()
+    assert not words[was == 0].any()
+
+
+def test_inputs_beyond_the_data_are_not_cut_off(tmp_path: Path) -> None:
+    inputs = keras.Input((12,))
+    model = keras.Model(inputs, layers.Dense(3)(layers.Dense(16, "relu")(inputs)))
+    model.compile("adam", "mse")
+    prune(model, 0.5)
+    x = rng.normal(size=(64, 12)).astype("float32")
+    path, y = tmp_path / "m.tflite", model.predict(10 * x, verbose=0)
+    quantize_aware(model, (x, y), path, learning_rate=0.0, check_data=10 * x)
+    assert np.abs(answers(path, 10 * x) - y).max() < 0.05 * np.abs(y).max()
+
+
+def test_a_model_that_rounding_changes_is_told_of(tmp_path: Path) -> None:
+    """An activation's range moves by a thousandth a batch: its tail is cut off."""
+    inputs = keras.Input((12,))
+    model = keras.Model(inputs, layers.Dense(3, name="last")(inputs))
+    model.compile("adam", "mse")
+    prune(model, 0.5)
+    x = rng.normal(size=(64, 12)).astype("float32")
+    _, report = quantize_aware(
+        model, (x, 100 + x[:, :3]), tmp_path / "m.tflite", epochs=20, learning_rate=1.0
+    )
+    assert report is not None
+    assert any("of the returned model: train longer" in note for note in report.notes)
+
+
+def test_losses_go_by_the_outputs_names(tmp_path: Path) -> None:
+    inputs = keras.Input((8,))
+    outputs = [layers.Dense(3, name="a")(inputs), layers.Dense(2, "sigmoid", name="b")(inputs)]
+    model = keras.Model(inputs, outputs)
+    model.compile("adam", {"a": "mse", "b": keras.losses.BinaryCrossentropy()})
+    prune(model, 0.5)
+    x = rng.normal(size=(32, 8)).astype("float32")
+    data = x, {"a": x[:, :3], "b": (x[:, :2] > 0).astype("float32")}
+    _, report = quantize_aware(model, data, tmp_path / "m.tflite")
+    assert report is not None
+
+
+def test_lists_are_of_batches_and_batches_may_be_fixed(tmp_path: Path) -> None:
+    inputs = keras.Input(batch_shape=(32, 8))
+    model = keras.Model(inputs, layers.Dense(3)(inputs))
+    model.compile("adam", "mse")
+    prune(model, 0.5)
+    x = rng.normal(size=(32, 8)).astype("float32")
+    _, report = quantize_aware(model, [(x, x[:, :3])] * 2, tmp_path / "m.tflite")
+    assert report is not None
+    assert not any("from sample to sample" in note for note in report.notes)
+
+
+def double() -> keras.Model:
+    inputs = keras.Input((8,), dtype="float64")
+    return keras.Model(inputs, layers.Dense(3, dtype="float64")(inputs))
+
+
+def uneven() -> keras.Model:
+    inputs = keras.Input((8,))
+    return keras.Model(inputs, [layers.Dense(2)(inputs), {"k": layers.Dense(3)(inputs)}])
+
+
+@pytest.mark.parametrize("make", [double, uneven])
+def test_what_tfmot_does_not_take_is_refused(
+    make: Callable[[], keras.Model], tmp_path: Path
+) -> None:
+    model = make()
+    model.compile("adam", "mse")
+    prune(model, 0.3)
+    x = rng.normal(size=(32, 8)).astype("float32")
+    y = model.predict(x, verbose=0)
+    with pytest.raises(ValueError, match="a model that tfmot's quantization takes"):
+        quantize_aware(model, (x, y), tmp_path / "m.tflite")
+    assert not list(tmp_path.iterdir())
 
 
 def nested() -> keras.Model:
@@ -266,7 +367,11 @@ def test_a_dense_model_is_trained_with_a_note(tmp_path: Path) -> None:
     [
         ({"clusters": 2}, "`clusters`. Expected an integer >= 3. Received: clusters=2"),
         ({"data": (X[:, :4], Y)}, "`data`. Expected examples and targets that the model"),
-        ({"data": [(X[:, :4], Y)]}, "`check_data`. Expected samples of shape (None, 8, 8, 3)"),
+        ({"data": [(X[:, :4], Y)]}, "`data`. Expected samples of shape (None, 8, 8, 3)"),
+        (
+            {"data": (pair for pair in [(X, Y)]), "check_data": X, "clusters": 4},
+            "`data`. Expected a data set that can be gone over twice, with `clusters`",
+        ),
         ({"data": (pair for pair in [(X, Y)])}, "`check_data`. Expected samples, since `data`"),
         ({"check_data": X[:, :4]}, "`check_data`. Expected samples of shape (None, 8, 8, 3)"),
         ({"path": "nowhere/m.tflite"}, "`path`."),

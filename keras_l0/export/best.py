@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_l0.export import check
 from keras_l0.export.candidates import candidates
@@ -64,10 +66,15 @@ def notes_on(
     return notes
 
 
+def _by_sample(outputs: NDArray[Any]) -> NDArray[Any]:
+    """Outputs that are stacked by batches, sample by sample."""
+    return outputs.reshape(-1, *outputs.shape[2:]) if outputs.ndim > 1 else outputs
+
+
 def _spread(samples: check.Samples) -> float:
     """How much an output differs between samples, over its largest, where it differs most."""
     return max(
-        (float(np.ptp(y, axis=0).max() / (np.abs(y).max() or 1.0)))
-        for y in (array.astype(np.float64) for array in samples.stacked_outputs())
+        float(np.ptp(y, axis=0).max() / (np.abs(y).max() or 1.0))
+        for y in (_by_sample(array.astype(np.float64)) for array in samples.stacked_outputs())
         if y.size
     )

@@ -71,9 +71,18 @@ def cluster(
     return found
 
 
+def matrices(model: keras.Model) -> list[Any]:
+    """The weights whose zeros are kept: floats of two axes or more, but for biases."""
+    return [
+        weight
+        for weight in model.weights
+        if len(weight.shape) > 1 and "float" in weight.dtype and not weight.name.endswith("bias")
+    ]
+
+
 def note_dense(model: keras.Model) -> None:
     """Warns where there are no zeros to keep."""
-    if not any((weight.values() == 0).any() for weight in find_targets(model).weights):
+    if not any((keras.ops.convert_to_numpy(one) == 0).any() for one in matrices(model)):
         warnings.warn(
             f"{model.name} has no zeros that could be kept: prune it first.", stacklevel=3
         )

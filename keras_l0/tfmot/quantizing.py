@@ -17,13 +17,13 @@ from keras_l0.export.choice import Limits, chosen_by, report_on
 from keras_l0.export.convert import computing_in_float32, convert_as, signature
 from keras_l0.export.figures import ExportReport
 from keras_l0.export.flatfile import named, renamed
+from keras_l0.export.runner import deviation
 from keras_l0.export.samples import Arrays, ModelInputs, output_names, read_inputs
 from keras_l0.export.tflite import TARGETS, check_export, check_exportable
 from keras_l0.files import replacing
-from keras_l0.pruning.targets import find_targets
 from keras_l0.structure.graph import functional
 from keras_l0.text import by_reason
-from keras_l0.tfmot.clustering import cluster, note_dense
+from keras_l0.tfmot.clustering import cluster, matrices, note_dense
 from keras_l0.tfmot.legacy import legacy_keras, undisturbed
 from keras_l0.tfmot.rebuild import flattened
 from keras_l0.tfmot.rounding import begin_ranges, rounding
@@ -102,7 +102,14 @@ def quantize_aware(
     choice("target", target, TARGETS)
     how = Schedule(epochs, learning_rate)
     training = Training(model, data, how)
-    inputs, batches = read_inputs(model, _samples(data, check_data))
+    if clusters is not None and isinstance(data, Iterator):
+        raise invalid_argument(
+            "data",
+            "a data set that can be gone over twice, with `clusters`",
+            type(data).__name__,
+            "Give arrays, or `cluster` the model first",
+        )
+    inputs, batches = read_inputs(model, *_samples(data, check_data))
     start = model
     if clusters is None:
         note_dense(model)
@@ -115,8 +122,8 @@ def quantize_aware(
         begin_ranges(form, flat, inputs, batches)
         there = {variable.name: variable for variable in form.weights}
         held = [
-            _held(there[variables[id(weight.variable)].name], weight.values(), clusters)
-            for weight in find_targets(start).weights
+            _held(there[variables[id(one)].name], keras.ops.convert_to_numpy(one), clusters)
+            for one in matrices(start)
         ]
         training.run(form, [_after_each_batch(held)])
         trained = keras.models.clone_model(start)
@@ -134,6 +141,12 @@ def quantize_aware(
             warnings.warn(f"The model is trained, but not exported. {error}", stacklevel=2)
             return trained, None
     notes = [*chosen.candidate.notes, *notes_on(chosen, judged, samples, limits)]
+    apart = _apart(trained, inputs, samples)
+    if apart > limits.deviation["int8"]:
+        notes.append(
+            f"Rounded, the model's outputs deviate by {apart:.2g} of the largest from those of the "
+            "returned model: train longer, or give `check_data` like `data`."
+        )
     if left:
         notes.append(f"Weights in float32: {'; '.join(by_reason(left))}.")
     if was_mixed:
@@ -154,18 +167,28 @@ def quantize_aware(
     )
 
 
-def _samples(data: Any, check_data: Any) -> Any:
+def _samples(data: Any, check_data: Any) -> tuple[Any, str]:
+    """What files are compared on, and which argument it is."""
     if check_data is not None:
-        return check_data
+        return check_data, "check_data"
     if isinstance(data, Iterator):
         raise invalid_argument(
             "check_data", "samples, since `data` can be gone over once", None, "Give some"
         )
-    return data
+    return iter(data) if isinstance(data, list) else data, "data"  # a list is one of batches
 
 
 def _output_names(model: keras.Model) -> tuple[str, ...]:
     return output_names(model, getattr(model, "_outputs_struct", model.outputs))
+
+
+def _apart(trained: keras.Model, inputs: ModelInputs, samples: check.Samples) -> float:
+    """How far the rounding model's outputs are from those of the model that is returned."""
+    x = [np.concatenate(arrays) for arrays in zip(*samples.batches, strict=True)]
+    size = max(inputs.shapes[0][0] or 32, 1)
+    found = keras.tree.flatten(trained.predict(inputs.pack(x), batch_size=size, verbose=0))
+    wanted = [np.concatenate(arrays) for arrays in zip(*samples.expected, strict=True)]
+    return deviation(tuple(wanted), tuple(found))
 
 
 def _held(variable: Any, values: NDArray[Any], clusters: int | None) -> Callable[[], None]:
@@ -232,5 +255,5 @@ def _converted(owner: Any, form: Any, inputs: ModelInputs, outputs: tuple[str, .
         first = next(filter(None, map(str.strip, str(error).splitlines())), "")
         raise RuntimeError(f"The converter does not take it: {first}") from error
     wrapped = [layer.layer.name for layer in form.layers if hasattr(layer, "layer")]
-    content = renamed(content, {f"{form.name}/quant_{name}": name for name in wrapped})
+    content = renamed(content, {f"{form.name}/{name}": name for name in wrapped})
     return named(content, inputs.names, outputs)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_l0.errors import invalid_argument
 from keras_l0.export.convert import signature
 from keras_l0.export.samples import Arrays, ModelInputs
 from keras_l0.tfmot.legacy import legacy_keras, toolkit
@@ -14,6 +15,9 @@ _quantization = toolkit().quantization.keras
 
 _FUSED = {"linear", "relu", "swish", "gelu", "softmax", "sigmoid", "tanh"}
 """Activations of layers that compute something else too, as far as tfmot rounds their results."""
+
+_COUNTING = {"Embedding", "CategoryEncoding", "Discretization"}
+"""Layers that take whole numbers, also as floats."""
 
 _ACTIVATIONS = {*_FUSED, "relu6"}
 """Those that it rounds where they are layers."""
@@ -43,7 +47,7 @@ class _Rounded(_quantization.QuantizeConfig):  # type: ignore[name-defined]
 
 
 def rounding(flat: Any) -> tuple[Any, dict[str, str]]:
-    """The quantization-aware form of a model.
+    """The quantization-aware form of a model, its outputs' names the same.
 
     Args:
         flat: of tf_keras, functional, without models inside.
@@ -51,6 +55,9 @@ def rounding(flat: Any) -> tuple[Any, dict[str, str]]:
     Returns:
         The model, its weights those of the given one; and the layers whose weights it does not
         round, with the reason.
+
+    Raises:
+        ValueError: if tfmot does not take the model; its reason.
     """
     scheme = _quantization.default_8bit.Default8BitQuantizeScheme()
     registry = scheme.get_quantize_registry()
@@ -69,10 +76,28 @@ def rounding(flat: Any) -> tuple[Any, dict[str, str]]:
             return _quantization.quantize_annotate_layer(layer, _Rounded())
         return layer
 
-    with _quantization.quantize_scope({"_Rounded": _Rounded}):
-        found = _quantization.quantize_apply(
-            _keras_2.models.clone_model(flat, clone_function=annotated), scheme
-        )
+    layout = scheme.get_layout_transformer()
+    exact = {one.name for one in flat.layers if _is_exact(one)}
+    apply = layout.apply
+    layout.apply = lambda model, configs: apply(
+        model, {name: config for name, config in configs.items() if name not in exact}
+    )
+    scheme.get_layout_transformer = lambda: layout
+    try:
+        with _quantization.quantize_scope({"_Rounded": _Rounded}):
+            found = _quantization.quantize_apply(
+                _keras_2.models.clone_model(flat, clone_function=annotated),
+                scheme,
+                quantized_layer_name_prefix="",
+            )
+    except Exception as error:  # of many kinds
+        reason = next(filter(None, map(str.strip, str(error).splitlines())), "")
+        raise invalid_argument(
+            "model",
+            "a model that tfmot's quantization takes",
+            flat.name,
+            f"{type(error).__name__}: {reason}",
+        ) from error
     for layer in found.layers:
         if hasattr(layer, "layer") and not trains[layer.layer.name]:
             layer.trainable = False
@@ -90,6 +115,8 @@ def _stays(layer: Any, registry: Any) -> str:
         return "" if _folds(layer) else f"{kind} that follows no linear Conv2D or Dense alone"
     if not registry.supports(layer):
         return f"tfmot quantizes no {kind}"
+    if not all(map(_is_plain, _tensors(layer))):
+        return f"{kind} behind a mask or not of float32"
     activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
     if activation not in (_ACTIVATIONS if kind == "Activation" else _FUSED):
         return f"tfmot quantizes no {kind} with {activation}"
@@ -109,35 +136,46 @@ def _folds(layer: Any) -> bool:
     )
 
 
+def _tensors(layer: Any) -> list[Any]:
+    """What a layer takes and gives, at all of its calls."""
+    return tf.nest.flatten(_calls(layer))
+
+
+def _is_plain(tensor: Any) -> bool:
+    return tensor.dtype == tf.float32 and getattr(tensor, "_keras_mask", None) is None
+
+
 def _has_one_result(layer: Any) -> bool:
-    """Whether tfmot's wrapper can call it: with one argument, for one tensor without a mask."""
-    calls = layer.inbound_nodes
+    """Whether tfmot's wrapper can call it: with one argument, for one tensor, without a mask."""
     return all(
-        len(call.call_args) == 1
-        and not call.call_kwargs
-        and tf.is_tensor(call.outputs)
-        and call.outputs.dtype.is_floating
-        and getattr(call.outputs, "_keras_mask", None) is None
-        for call in calls
-    )
+        len(call.call_args) == 1 and not call.call_kwargs and tf.is_tensor(call.outputs)
+        for call in layer.inbound_nodes
+    ) and all(_is_plain(one) or one.dtype.is_integer for one in _tensors(layer))
+
+
+def _is_exact(layer: Any) -> bool:
+    """Whether a layer is an input of whole numbers, which rounding would change."""
+    if not isinstance(layer, _keras_2.layers.InputLayer):
+        return False
+    readers = {type(call.outbound_layer).__name__ for call in layer.outbound_nodes}
+    return not layer.output.dtype.is_floating or bool(readers & _COUNTING)
 
 
 def begin_ranges(form: Any, flat: Any, inputs: ModelInputs, batches: list[Arrays]) -> None:
-    """Gives activations the ranges that they have at first.
+    """Gives inputs and activations the ranges that they have at first.
 
-    tfmot's begin at ±6 and move by a thousandth a batch.
+    tfmot's begin at nothing and at ±6, and move by a thousandth a batch.
     """
-    wanted = {}
-    for wrapper in form.layers:
-        layer = flat.get_layer(wrapper.layer.name) if hasattr(wrapper, "layer") else None
-        parts = {w.name.rpartition("/")[2].removesuffix(":0"): w for w in wrapper.weights}
-        for name in ("output", "post_activation", "pre_activation"):
-            if layer is not None and f"{name}_min" in parts:
-                wanted[wrapper.name, name] = layer, parts[f"{name}_min"], parts[f"{name}_max"]
-    probe = _keras_2.Model(
-        flat.inputs, [(layer.input, layer.output) for layer, _, _ in wanted.values()]
-    )
-
+    ranges = []
+    for layer in form.layers:
+        of_input = type(layer).__name__ == "QuantizeLayer"
+        inner = layer.inbound_nodes[0].inbound_layers if of_input else layer
+        parts = {w.name.rpartition("/")[2].removesuffix(":0"): w for w in layer.weights}
+        for name in (layer.name, "output", "post_activation", "pre_activation"):
+            if f"{name}_min" in parts:
+                bounds = parts[f"{name}_min"], parts[f"{name}_max"]
+                ranges.append((flat.get_layer(getattr(inner, "layer", inner).name), name, *bounds))
+    probe = _keras_2.Model(flat.inputs, [_calls(layer) for layer, *_ in ranges])
     linear = _keras_2.activations.linear
 
     def before(layer: Any, given: Any) -> Any:
@@ -149,16 +187,24 @@ def begin_ranges(form: Any, flat: Any, inputs: ModelInputs, batches: list[Arrays
 
     def extremes(*tensors: Any) -> Any:
         found = []
-        results = probe(inputs.pack(list(tensors)), training=False)
-        for (_, name), (layer, _, _), (given, made) in zip(
-            wanted, wanted.values(), results, strict=True
-        ):
-            result = before(layer, given) if name == "pre_activation" else made
-            found.append((tf.reduce_min(result), tf.reduce_max(result)))
+        calls = probe(inputs.pack(list(tensors)), training=False)
+        for (layer, name, _, _), of in zip(ranges, calls, strict=True):
+            inner = name == "pre_activation"
+            results = [before(layer, given) if inner else made for given, made in of]
+            found.append((tf.reduce_min(results), tf.reduce_max(results)))
         return found
 
     traced = tf.function(extremes, input_signature=signature(inputs), autograph=False)
     found = np.array([[[*map(float, one)] for one in traced(*batch)] for batch in batches])
-    for place, (_, least, largest) in enumerate(wanted.values()):
-        least.assign(min(found[:, place, 0].min(), 0.0))
-        largest.assign(max(found[:, place, 1].max(), 0.0))
+    for place, (_, _, least, largest) in enumerate(ranges):
+        bounds = min(found[:, place, 0].min(), 0.0), max(found[:, place, 1].max(), 0.0)
+        if bounds != (0.0, 0.0):  # a range of nothing would cut off all that is learned
+            least.assign(bounds[0])
+            largest.assign(bounds[1])
+
+
+def _calls(layer: Any) -> list[tuple[Any, Any]]:
+    """What a layer takes and what it gives, at each of its calls."""
+    if isinstance(layer, _keras_2.layers.InputLayer):
+        return [(layer.output, layer.output)]
+    return [(call.input_tensors, call.outputs) for call in layer.inbound_nodes]

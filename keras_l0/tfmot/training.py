@@ -81,7 +81,7 @@ class Training:
                 epochs = self._how.epochs if once else 1
                 old.fit(**data, epochs=epochs, callbacks=[*callbacks], verbose=0)
             except Exception as error:  # TensorFlow has kinds of its own
-                reason = str(error).strip().splitlines()[-1]
+                reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
                 raise invalid_argument(
                     "data",
                     "batches that the model and its loss take",
