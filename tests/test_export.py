@@ -17,7 +17,7 @@ from keras import layers
 pytest.importorskip("tensorflow", reason="exporting needs TensorFlow")
 pytest.importorskip("ai_edge_litert", reason="exporting needs LiteRT")
 
-from keras_l0.export import convert, flatfile, runner, sparse, tflite
+from keras_l0.export import best, convert, flatfile, runner, sparse, tflite
 from keras_l0.export.candidates import Candidate
 from keras_l0.export.tflite import export_tflite
 
@@ -365,7 +365,7 @@ def test_a_file_that_does_not_run_or_gives_nan_is_not_written(
         broken = b"not a flatbuffer at all" * 9 if fault == "garbage" else flatfile.write(model)
         return [Candidate("float32-dense", "float32", broken)]
 
-    monkeypatch.setattr(tflite, "candidates", damaged)
+    monkeypatch.setattr(best, "candidates", damaged)
     with pytest.raises(RuntimeError, match="No file was written") as error:
         export_tflite(small(), tmp_path / "m.tflite", shrink=False)
     assert ("does not run" if fault == "garbage" else "deviates by inf") in str(error.value)

@@ -278,12 +278,12 @@ def full_after(
 def test_an_export_out_of_space_leaves_the_older_file(
     given: list[str], tmp_path: Path, full_after: Callable[[Any, str, list[str]], str]
 ) -> None:
-    from keras_l0.export import tflite
+    from keras_l0.export import best
 
     path = tmp_path / "out" / "m.tflite"
     path.parent.mkdir()
     path.write_bytes(OLDER)
-    told = full_after(tflite, "choose", ["export", given[0], str(path)])
+    told = full_after(best, "choose", ["export", given[0], str(path)])
     assert told == f"keras-l0: [Errno {errno.EFBIG}] Not written: File too large: '{path}'\n"
     assert path.read_bytes() == OLDER
     assert list(path.parent.iterdir()) == [path]
