@@ -129,6 +129,8 @@ def quantize_aware(
         trained = keras.models.clone_model(start)
         for old, new in zip(start.weights, trained.weights, strict=True):
             new.assign(there[variables[id(old)].name].numpy())
+        for one, other in zip(start._flatten_layers(), trained._flatten_layers(), strict=True):
+            other._trainable = one.trainable  # a model's is in no configuration
         owner = _serving(form, inputs)
         samples = _asked(owner, inputs, batches, _output_names(model))
         limits = Limits.of("int8", tolerance, ["int8"], samples.expected)
