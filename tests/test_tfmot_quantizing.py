@@ -233,6 +233,23 @@ def test_lists_are_of_batches_and_batches_may_be_fixed(tmp_path: Path) -> None:
     assert not any("from sample to sample" in note for note in report.notes)
 
 
+def test_what_no_output_comes_from_stays_as_it_is(tmp_path: Path) -> None:
+    given = keras.Input((8,))
+    used, unused = layers.Dense(4, name="used")(given), layers.Dense(4, name="unused")(given)
+    inner = keras.Model(given, [used, unused], name="inner")
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, layers.Dense(2)(inner(inputs)[0]))
+    model.compile("adam", "mse")
+    prune(model, 0.5)
+    x = rng.normal(size=(32, 8)).astype("float32")
+    trained, _ = quantize_aware(model, (x, x[:, :2]), tmp_path / "m.tflite", learning_rate=1e-2)
+    for name, stays in (("used", False), ("unused", True)):
+        new, old = (
+            one.get_layer("inner").get_layer(name).get_weights()[0] for one in (trained, model)
+        )
+        assert np.array_equal(new, old) == stays
+
+
 def double() -> keras.Model:
     inputs = keras.Input((8,), dtype="float64")
     return keras.Model(inputs, layers.Dense(3, dtype="float64")(inputs))

@@ -47,8 +47,8 @@ def quantize_aware(
 
     tfmot's quantization-aware training: weights and activations are rounded to 8 bits where they
     are used, and the weights underneath are trained. After each batch what was zero is zero again
-    in every prunable weight; with ``clusters``, weights that were equal become their mean. Ranges
-    of activations begin at those of ``check_data``.
+    in every weight of two axes or more but biases; with ``clusters``, weights that were equal
+    become their mean. Ranges of activations begin at those of ``check_data``.
 
     The file is found like that of ``export_tflite``: dense and with its zeros left out, each run
     and held against the trained, rounding model. Of layers that tfmot does not quantize
@@ -120,7 +120,8 @@ def quantize_aware(
             flat, variables = flattened(start)
         form, left = rounding(flat)
         begin_ranges(form, flat, inputs, batches)
-        there = {variable.name: variable for variable in form.weights}
+        # What no output comes from is in the flat model alone.
+        there = {one.name: one for one in (*variables.values(), *form.weights)}
         held = [
             _held(there[variables[id(one)].name], keras.ops.convert_to_numpy(one), clusters)
             for one in matrices(start)
