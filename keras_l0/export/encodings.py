@@ -253,8 +253,8 @@ def _encode_as(
             )
         )
     values = array.transpose(order).ravel()[nodes]
-    # Adding +0.0 turns a stored -0.0 into +0.0 and changes nothing else.
-    values = values + array.dtype.type(0)
+    # -0.0 becomes +0.0; adding that would do, but not with a signaling NaN.
+    values = np.where(values == 0, array.dtype.type(0), values)
     return Encoding(shape or array.shape, order, tuple(levels), values, block)
 
 
