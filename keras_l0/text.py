@@ -35,6 +35,17 @@ def plain(*renderables: RenderableType) -> str:
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
+def first_line(error: object) -> str:
+    r"""The first line of an error that has words.
+
+    Example:
+
+    >>> first_line(ValueError("\n  wrong shape\n  at ..."))
+    'wrong shape'
+    """
+    return next(filter(None, map(str.strip, str(error).splitlines())), "it does not say why")
+
+
 def by_reason(reasons: Mapping[str, str], most: int = 4) -> list[str]:
     """A line for each reason, with the names that have it; so many at most, then how many more.
 

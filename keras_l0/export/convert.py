@@ -24,6 +24,7 @@ import numpy as np
 
 from keras_l0.export.flatfile import renamed
 from keras_l0.export.samples import Arrays, ModelInputs
+from keras_l0.text import first_line
 
 PER_TENSOR = "-per-tensor"
 """After the name of a setting: one scale for each tensor, where a channel's own costs 12 bytes."""
@@ -157,16 +158,7 @@ def _convert(
     settings: Sequence[str],
     calibration: list[Arrays] | None,
 ) -> dict[str, bytes | str]:
-    import tensorflow as tf
-
-    def serve(*tensors: Any) -> dict[str, Any]:
-        outputs = keras.tree.flatten(model(inputs.pack(list(tensors)), training=False))
-        # Named so that the alphabetical order, in which they come back, is the model's.
-        return {f"output_{i:04}": output for i, output in enumerate(outputs)}
-
-    owner = tf.Module()
-    owner.held = [variable.value for variable in model.variables]
-    owner.serve = tf.function(serve)
+    owner = serving(model, inputs, [variable.value for variable in model.variables])
     found: dict[str, bytes | str] = {}
     for setting in settings:
         function = owner.serve.get_concrete_function(*signature(inputs))
@@ -200,8 +192,7 @@ def _reason(error: str, function: Any, model: keras.Model) -> str:
     """Why there is no file, with the layers that are in the way."""
     kinds = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", error)))
     if not kinds:
-        first = next(filter(None, map(str.strip, error.splitlines())), "it does not say why")
-        return f"The model cannot be converted to TFLite's own operators: {first}"
+        return f"The model cannot be converted to TFLite's own operators: {first_line(error)}"
     layers = {layer.name for layer in model._flatten_layers()}
     where: dict[str, list[str]] = {kind: [] for kind in kinds}
     for node in _nodes(function):
@@ -223,6 +214,27 @@ def _reason(error: str, function: Any, model: keras.Model) -> str:
         else "Replace the layer, or build it of other operations."
     )
     return f"TFLite has no operator for {'; '.join(described)}. {advice}"
+
+
+def serving(model: Any, inputs: ModelInputs, held: Sequence[Any]) -> Any:
+    """A module whose function ``serve`` computes a model's outputs for one batch of a file's.
+
+    Args:
+        model: of either Keras.
+        inputs: its inputs.
+        held: its variables, as TensorFlow has them.
+    """
+    import tensorflow as tf
+
+    def serve(*tensors: Any) -> dict[str, Any]:
+        outputs = keras.tree.flatten(model(inputs.pack(list(tensors)), training=False))
+        # Named so that the alphabetical order, in which they come back, is the model's.
+        return {f"output_{i:04}": output for i, output in enumerate(outputs)}
+
+    owner = tf.Module()
+    owner.held = held
+    owner.serve = tf.function(serve)
+    return owner
 
 
 def signature(inputs: ModelInputs) -> list[Any]:

@@ -14,7 +14,7 @@ from keras_l0.errors import choice, invalid_argument
 from keras_l0.export import check
 from keras_l0.export.best import best_of, notes_on
 from keras_l0.export.choice import Limits, chosen_by, report_on
-from keras_l0.export.convert import computing_in_float32, convert_as, signature
+from keras_l0.export.convert import computing_in_float32, convert_as, serving, signature
 from keras_l0.export.figures import ExportReport
 from keras_l0.export.flatfile import named, renamed
 from keras_l0.export.runner import deviation
@@ -22,7 +22,7 @@ from keras_l0.export.samples import Arrays, ModelInputs, output_names, read_inpu
 from keras_l0.export.tflite import TARGETS, check_export, check_exportable
 from keras_l0.files import replacing
 from keras_l0.structure.graph import functional
-from keras_l0.text import by_reason
+from keras_l0.text import by_reason, first_line
 from keras_l0.tfmot.clustering import cluster, matrices, note_dense
 from keras_l0.tfmot.legacy import legacy_keras, undisturbed
 from keras_l0.tfmot.rebuild import flattened
@@ -132,12 +132,13 @@ def quantize_aware(
             new.assign(there[variables[id(old)].name].numpy())
         for one, other in zip(start._flatten_layers(), trained._flatten_layers(), strict=True):
             other._trainable = one.trainable  # a model's is in no configuration
-        owner = _serving(form, inputs)
-        samples = _asked(owner, inputs, batches, _output_names(model))
+        owner = serving(form, inputs, form.variables)
+        function = owner.serve.get_concrete_function(*signature(inputs))
+        samples = _asked(function, inputs, batches, _output_names(model))
         limits = Limits.of("int8", tolerance, ["int8"], samples.expected)
         try:
             with replacing(path) as temporary:
-                dense = {"int8": _converted(owner, form, inputs, samples.outputs)}
+                dense = {"int8": _converted(function, owner, form, samples)}
                 chosen, judged = best_of(dense, samples, limits, optimize_for, target)
                 temporary.write_bytes(chosen.candidate.content)
         except RuntimeError as error:  # not a reason to lose what was trained
@@ -188,7 +189,7 @@ def _output_names(model: keras.Model) -> tuple[str, ...]:
 def _apart(trained: keras.Model, inputs: ModelInputs, samples: check.Samples) -> float:
     """How far the rounding model's outputs are from those of the model that is returned."""
     x = [np.concatenate(arrays) for arrays in zip(*samples.batches, strict=True)]
-    size = max(inputs.shapes[0][0] or 32, 1)
+    size = inputs.shapes[0][0] or 32
     found = keras.tree.flatten(trained.predict(inputs.pack(x), batch_size=size, verbose=0))
     wanted = [np.concatenate(arrays) for arrays in zip(*samples.expected, strict=True)]
     return deviation(tuple(wanted), tuple(found))
@@ -222,41 +223,26 @@ def _after_each_batch(held: Sequence[Callable[[], None]]) -> Any:
     return legacy_keras().callbacks.LambdaCallback(on_train_batch_end=lambda *_: hold())
 
 
-def _serving(form: Any, inputs: ModelInputs) -> Any:
-    """What computes a model's outputs for one batch of the file's."""
-
-    def serve(*tensors: Any) -> dict[str, Any]:
-        outputs = keras.tree.flatten(form(inputs.pack(list(tensors)), training=False))
-        return {f"output_{i:04}": output for i, output in enumerate(outputs)}
-
-    owner = tf.Module()
-    owner.held = form.variables
-    traced = tf.function(serve, autograph=False)
-    owner.serve = traced.get_concrete_function(*signature(inputs))
-    return owner
-
-
 def _asked(
-    owner: Any, inputs: ModelInputs, batches: list[Arrays], outputs: tuple[str, ...]
+    function: Any, inputs: ModelInputs, batches: list[Arrays], outputs: tuple[str, ...]
 ) -> check.Samples:
     """What a file is to give, by the model that was trained."""
-    found = [owner.serve(*map(tf.constant, batch)) for batch in batches]
+    found = [function(*map(tf.constant, batch)) for batch in batches]
     expected = [[one[name].numpy() for name in sorted(one)] for one in found]
     check.require_finite(expected)
     return check.Samples(inputs.names, outputs, batches, expected)
 
 
-def _converted(owner: Any, form: Any, inputs: ModelInputs, outputs: tuple[str, ...]) -> bytes:
+def _converted(function: Any, owner: Any, form: Any, samples: check.Samples) -> bytes:
     """The dense file.
 
     Raises:
         RuntimeError: if TFLite's operators cannot express it.
     """
     try:
-        content = convert_as("dynamic", owner.serve, owner)  # whose ranges are in it already
+        content = convert_as("dynamic", function, owner)  # whose ranges are in it already
     except Exception as error:  # the converter's are of many kinds
-        first = next(filter(None, map(str.strip, str(error).splitlines())), "")
-        raise RuntimeError(f"The converter does not take it: {first}") from error
+        raise RuntimeError(f"The converter does not take it: {first_line(error)}") from error
     wrapped = [layer.layer.name for layer in form.layers if hasattr(layer, "layer")]
     content = renamed(content, {f"{form.name}/{name}": name for name in wrapped})
-    return named(content, inputs.names, outputs)
+    return named(content, samples.inputs, samples.outputs)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_l0.errors import invalid_argument
 from keras_l0.export.convert import signature
 from keras_l0.export.samples import Arrays, ModelInputs
+from keras_l0.text import first_line
 from keras_l0.tfmot.legacy import legacy_keras, toolkit
 
 _keras_2 = legacy_keras()
@@ -91,12 +92,11 @@ def rounding(flat: Any) -> tuple[Any, dict[str, str]]:
                 quantized_layer_name_prefix="",
             )
     except Exception as error:  # of many kinds
-        reason = next(filter(None, map(str.strip, str(error).splitlines())), "")
         raise invalid_argument(
             "model",
             "a model that tfmot's quantization takes",
             flat.name,
-            f"{type(error).__name__}: {reason}",
+            f"{type(error).__name__}: {first_line(error)}",
         ) from error
     for layer in found.layers:
         if hasattr(layer, "layer") and not trains[layer.layer.name]:
