@@ -104,9 +104,8 @@ def _functions(has_l2: bool, has_l0: bool, beta: float) -> tuple[Callable[..., A
         if has_l2:
             parts.append(l2 * ops.square(w))
         if has_l0:
-            _, x, decay = _decay(w, beta)
-            # 1 - exp(-x) cancels where x is small; the series costs less there than expm1 or tanh.
-            parts.append(l0 * ops.where(x < 0.3, _series(x), 1.0 - decay))
+            # Not `abs`: XLA would write out what the value and the gradient have in common.
+            parts.append(-l0 * ops.expm1(-beta * ops.maximum(w, -w)))
         return _total(sum(parts[1:], parts[0])) if parts else ops.zeros((), w.dtype)
 
     def slope(w: Any, l2: Any, l0: Any, scale: Any) -> Any:
@@ -114,9 +113,10 @@ def _functions(has_l2: bool, has_l0: bool, beta: float) -> tuple[Callable[..., A
         if has_l2:
             parts.append((2.0 * l2 * scale) * w)
         if has_l0:
-            size, x, decay = _decay(w, beta)
+            size = ops.minimum(ops.abs(w), EXP_IS_ZERO / beta)
+            x = beta * size
             # exp turns a rounding of its argument x into a relative error of up to x times that.
-            exact = decay * (1.0 - _lost(beta, size, x))
+            exact = ops.exp(-x) * (1.0 - _lost(beta, size, x))
             parts.append((l0 * beta * scale) * (ops.sign(w) * exact))
         return sum(parts[1:], parts[0]) if parts else ops.zeros_like(w)
 
@@ -149,21 +149,6 @@ def _has_xla() -> bool:
     except (tf.errors.OpError, NotImplementedError):
         return False
     return True
-
-
-def _decay(w: Any, beta: float) -> tuple[Any, Any, Any]:
-    """|w|, where that is not so large that all is 0; β|w|; and exp(−β|w|)."""
-    size = ops.minimum(ops.abs(w), EXP_IS_ZERO / beta)
-    x = beta * size
-    return size, x, ops.exp(-x)
-
-
-def _series(x: Any) -> Any:
-    """1 − exp(−x) for x in [0, 0.3], by its Taylor series up to x⁶."""
-    total: Any = 0.0
-    for n in range(6, 0, -1):
-        total = (x - x * total) * (1.0 / n)
-    return total
 
 
 def _lost(factor: float, x: Any, product: Any) -> Any:
