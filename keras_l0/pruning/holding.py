@@ -100,15 +100,12 @@ class Hold:
                 del vars(link)["save_own_variables"], vars(link)["load_own_variables"]
 
     def masks(self) -> list[tuple[keras.Variable, Any]]:
-        """Each variable with its mask, 0 where it is held, in the step that is traced."""
+        """Each variable with its mask, 0 or false where it is held, in the step that is traced."""
         masks = []
         for variable in self.variables:
             w = ops.convert_to_tensor(variable)
-            free = ops.not_equal(w, ops.cast(self._held, w.dtype))
-            masks.append((variable, ops.cast(free, w.dtype)))
-        for variable, free in self._pins:
-            masks.append((variable, ops.cast(ops.convert_to_tensor(free), variable.dtype)))
-        return masks
+            masks.append((variable, ops.not_equal(w, ops.cast(self._held, w.dtype))))
+        return masks + [(variable, ops.convert_to_tensor(free)) for variable, free in self._pins]
 
     def _own(self) -> list[keras.Variable]:
         """What it added to the optimizer's variables."""
@@ -144,7 +141,7 @@ def _holding(
         apply(grads, trainable_variables)
         for variable, mask in held:
             for value in (variable, *_averages(optimizer, variable)):
-                value.assign(ops.multiply(value, mask))
+                value.assign(ops.multiply(value, ops.cast(mask, value.dtype)))
 
     return holding_apply
 
