@@ -76,7 +76,7 @@ class Setup:
 SETUPS = {
     "lenet_300_100": Setup("mnist", 50_000, 20, 2, 12),
     "lenet_5_caffe": Setup("mnist", 50_000, 8, 2, 5),
-    "resnet_8": Setup("cifar10", 20_000, 15, 3, 10),
+    "resnet_8_halved": Setup("cifar10", 10_000, 15, 3, 10),
 }
 
 TRIES = {
@@ -101,11 +101,18 @@ def write_data(network: str, seen: str, path: Path) -> None:
     shape = ARCHITECTURES[network].input_shape
     np.savez(
         path,
-        x=fit_to(x[train], shape),
+        x=shown(x[train], shape),
         y=y[train].ravel().astype(np.int64),
-        x_seen=fit_to(looked[0], shape),
+        x_seen=shown(looked[0], shape),
         y_seen=looked[1].ravel().astype(np.int64),
     )
+
+
+def shown(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Images as a network takes them: those of twice its size with the mean of each 2x2 pixels."""
+    if x.shape[1:3] == (2 * shape[0], 2 * shape[-2]):
+        x = x.reshape(len(x), shape[0], 2, shape[1], 2, -1).mean((2, 4))
+    return fit_to(x, shape)
 
 
 def train(job: dict[str, Any]) -> dict[str, Any]:

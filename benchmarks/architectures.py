@@ -52,7 +52,7 @@ def vgg_9(keras: Keras, regularizer: Any = None) -> Any:
     return keras.Model(inputs, dense(10, activation="softmax")(x))
 
 
-def resnet_8(keras: Keras, regularizer: Any = None) -> Any:
+def resnet_8(keras: Keras, regularizer: Any = None, *, side: int = 32) -> Any:
     """He et al.'s CIFAR-10 network with one block in each of three stages; 78,714 parameters."""
     conv, dense = _conv(keras, regularizer), _dense(keras, regularizer)
 
@@ -60,7 +60,7 @@ def resnet_8(keras: Keras, regularizer: Any = None) -> Any:
         x = conv(filters, size, strides=strides, padding="same", use_bias=False)(x)
         return keras.layers.BatchNormalization()(x)
 
-    inputs = keras.Input((32, 32, 3))
+    inputs = keras.Input((side, side, 3))
     x = keras.layers.ReLU()(normalized(16, 3, 1, inputs))
     for filters, strides in ((16, 1), (32, 2), (64, 2)):
         past = x if strides == 1 else normalized(filters, 1, strides, x)
@@ -87,6 +87,7 @@ def attention(keras: Keras, regularizer: Any = None, *, width: int, blocks: int)
 
 
 _LENET = partial(dense_network, inputs=784, hidden=(300, 100))
+_HALVED_RESNET = partial(resnet_8, side=16)
 _WIDE = partial(dense_network, inputs=1024, hidden=(4096, 4096))
 _SMALL_ATTENTION = partial(attention, width=64, blocks=2)
 _LARGE_ATTENTION = partial(attention, width=512, blocks=3)
@@ -96,6 +97,7 @@ ARCHITECTURES = {
     "wide_dense": Architecture(_WIDE, (1024,), 100),
     "lenet_5_caffe": Architecture(lenet_5_caffe, (28, 28, 1), 100),
     "resnet_8": Architecture(resnet_8, (32, 32, 3), 100),
+    "resnet_8_halved": Architecture(_HALVED_RESNET, (16, 16, 3), 50),
     "vgg_9": Architecture(vgg_9, (32, 32, 3), 16),
     "attention_64": Architecture(_SMALL_ATTENTION, (32, 64), 32),
     "attention_512": Architecture(_LARGE_ATTENTION, (32, 512), 8),
