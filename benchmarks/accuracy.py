@@ -79,11 +79,14 @@ SETUPS = {
     "resnet_8_halved": Setup("cifar10", 10_000, 15, 3, 10),
 }
 
-TRIES = {
-    "l2": [(l2, 0.0) for l2 in (3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3)],
-    "l2-l0": [(l2, l0) for l2 in (3e-5, 1e-4) for l0 in (1e-6, 3e-6, 1e-5)],
+L2 = (3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
+L0 = (1e-6, 3e-6, 1e-5)
+"""Strengths that are tried: of ℓ2 all, or two beside each of ℓ0."""
+BESIDE_L0 = {
+    "lenet_300_100": (3e-5, 1e-4),
+    "lenet_5_caffe": (3e-5, 1e-4),
+    "resnet_8_halved": (3e-4, 1e-3),
 }
-"""The strengths of ℓ2 and ℓ0 that are tried; tfmot's are those of ``l2``."""
 
 STRENGTHS = (3e-6, 1e-5, 3e-5, 1e-4, 3e-4)
 """Of the gates."""
@@ -110,7 +113,7 @@ def write_data(network: str, seen: str, path: Path) -> None:
 
 def shown(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Images as a network takes them: those of twice its size with the mean of each 2x2 pixels."""
-    if x.shape[1:3] == (2 * shape[0], 2 * shape[-2]):
+    if len(shape) == 3 and x.shape[1:3] == (2 * shape[0], 2 * shape[1]):
         x = x.reshape(len(x), shape[0], 2, shape[1], 2, -1).mean((2, 4))
     return fit_to(x, shape)
 
@@ -158,14 +161,15 @@ def job(network: str, method: str, sparsity: float, seed: int, **settings: Any) 
     }
 
 
-def strengths(method: str) -> list[tuple[float, float]]:
-    """The strengths of ℓ2 and ℓ0 that are tried for a method."""
-    return TRIES.get(method, TRIES["l2"])
+def strengths(network: str, method: str) -> list[tuple[float, float]]:
+    """The strengths of ℓ2 and ℓ0 that are tried for a method, six for each."""
+    l2_and_l0 = BESIDE_L0[network], L0
+    return list(itertools.product(*(l2_and_l0 if method == "l2-l0" else (L2, (0.0,)))))
 
 
 def tries(network: str, method: str) -> Iterator[dict[str, Any]]:
     """What is tried for a method on validation images."""
-    for (l2, l0), asked in itertools.product(strengths(method), AT):
+    for (l2, l0), asked in itertools.product(strengths(network, method), AT):
         yield job(network, method, asked, 0, l2=l2, l0=l0, beta=BETA)
 
 

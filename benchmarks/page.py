@@ -265,8 +265,9 @@ MEASURED: list[tuple[str, str, Callable[[Sequence[Row]], Iterable[str]]]] = [
         "## After pruning\n\n"
         "`python benchmarks/after_pruning.py`: files of pruned networks as they are, with 16 "
         "values a kernel, with int8 weights and arithmetic, and trained for those by "
-        "`quantize_aware` (PQAT; PCQAT with 16 values), two epochs each. Zeros are those in the "
-        "file; lost is what of the pruned network's zeros is none in the model.\n",
+        "`quantize_aware` (PQAT; PCQAT with 16 values), two epochs each, for values two more. "
+        "Zeros are those in the file; lost is what of the pruned network's zeros is none in the "
+        "model.\n",
         "after_pruning.json",
         after_pruning,
     ),

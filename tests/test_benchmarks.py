@@ -1,5 +1,6 @@
 """What the benchmarks share: rows that are kept whole, tables that can be pointed at, peers."""
 
+import itertools
 import json
 import re
 import sys
@@ -319,8 +320,15 @@ def test_strengths_are_chosen_of_all_tries_or_not_at_all(
 
 
 def test_each_method_has_as_many_tries() -> None:
-    numbers = {len(accuracy.strengths(name)) for name in accuracy.METHODS[:-1]}
-    assert numbers == {6}
+    pairs = itertools.product(accuracy.SETUPS, accuracy.METHODS[:-1])
+    assert {len(accuracy.strengths(*pair)) for pair in pairs} == {6}
+
+
+def test_images_of_twice_the_size_are_shown_by_the_means_of_their_pixels() -> None:
+    x = np.arange(16.0).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(accuracy.shown(x, (2, 2, 1)).ravel(), [2.5, 4.5, 10.5, 12.5])
+    np.testing.assert_array_equal(accuracy.shown(x, (4, 4, 1)), x)
+    assert accuracy.shown(x, (16,)).shape == (1, 16)
 
 
 def test_gates_begin_the_same_with_a_seed() -> None:

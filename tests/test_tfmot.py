@@ -174,6 +174,13 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
         layers.Activation("hard_sigmoid"),
         layers.Activation("log_sigmoid"),
     ),
+    "random": lambda: sequential(
+        layers.RandomFlip(),
+        layers.RandomRotation(0.1),
+        layers.RandomZoom(0.1),
+        layers.RandomContrast(0.1),
+        shape=(8, 8, 3),
+    ),
     "partly frozen": lambda: partly_frozen(),
     "operations": lambda: operations(),
     "masks": lambda: masks(),
@@ -269,9 +276,10 @@ def with_lora() -> keras.Model:
     return model
 
 
-def with_operation() -> keras.Model:
+def operating(operation: Callable[[Any], Any]) -> keras.Model:
+    keras.utils.clear_session(free_memory=False)  # for the operations' names
     inputs = keras.Input((4,))
-    return keras.Model(inputs, ops.flip(inputs))
+    return keras.Model(inputs, operation(inputs))
 
 
 @pytest.mark.parametrize(
@@ -285,7 +293,10 @@ def with_operation() -> keras.Model:
         (approximate, "operations on floats"),
         (lambda: sequential(layers.Dense(2, own("gelu"))), "a function of your own, gelu"),
         (lambda: sequential(layers.Dense(2, kernel_regularizer=L2())), "none of Keras 3's own"),
-        (with_operation, "Write it as a layer of keras.layers"),
+        (lambda: operating(ops.flip), "Write it as a layer of keras.layers"),
+        (lambda: operating(lambda x: x[:, 0]), "get_item, a GetItem"),
+        (lambda: operating(lambda x: ops.stack([x, x])), "stack, a Stack"),
+        (lambda: operating(lambda x: x / 0.0), "true_divide, a TrueDivide"),
         (lambda: keras.Sequential([layers.Dense(2)], name="net"), "Expected a built model"),
         (lambda: None, "Expected a keras.Model"),
     ],
@@ -338,6 +349,12 @@ def test_training_false_in_a_graph_is_told() -> None:
     with undisturbed():
         given = called_in_training(legacy_keras(), False)
     with pytest.warns(UserWarning, match="bn was called with training=False, which Keras 3"):
+        from_tf_keras(given)
+    with undisturbed():
+        k = legacy_keras()
+        inputs = k.Input((6,))
+        given = k.Model(inputs, k.layers.Dropout(0.5, name="drop")(inputs, training=False))
+    with pytest.warns(UserWarning, match="drop was called with .* leave its dropout out"):
         from_tf_keras(given)
 
 

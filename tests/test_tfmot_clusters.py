@@ -175,6 +175,59 @@ def test_the_weights_of_losses_count() -> None:
     assert not np.any(found.get_layer("b").bias.numpy())
 
 
+def test_zeros_of_what_is_not_clustered_stay() -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((6,), dtype="int32"),
+            layers.Embedding(20, 8, name="words"),
+            layers.Flatten(),
+            layers.Dense(3),
+        ]
+    )
+    model.compile("adam", "mse")
+    prune(model, 0.5, layers="*", method="layerwise")
+    data = rng.integers(0, 20, (64, 6)), rng.normal(size=(64, 3))
+    found = cluster(model, 4, data, learning_rate=1e-2)
+    words, was = (one.get_layer("words").get_weights()[0] for one in (found, model))
+    assert not np.array_equal(words, was)
+    assert (was == 0).any()
+    assert not words[was == 0].any()
+
+
+def test_mixed_precision_is_for_training() -> None:
+    half = layers.Dense(8, "relu", dtype="mixed_float16")
+    model = sequential(half, layers.Dense(3, dtype="float32"))
+    prune(model, 0.5)
+    found = cluster(model, 4)
+    assert [layer.dtype_policy.name for layer in found.layers] == ["mixed_float16", "float32"]
+    assert all(len(np.unique(values)) <= 4 for values in numpy_weights(found))
+    assert half.dtype_policy.name == "mixed_float16"
+
+
+def test_weights_that_are_not_finite_are_told() -> None:
+    model = small_classifier()
+    prune(model, 0.5)
+    with pytest.raises(RuntimeError, match="take a smaller `learning_rate`"):
+        cluster(model, 4, (X, Y), epochs=3, learning_rate=1e38)
+
+
+def test_a_loss_that_is_not_known_is_the_models() -> None:
+    model = sequential(layers.Dense(3))
+    model.compile("adam", "tversky")
+    with pytest.raises(ValueError, match=r"`model`.*a loss that tf_keras has.*tversky"):
+        cluster(model, 4, (X[:, 0, 0, :1].repeat(12, 1), np.ones((64, 3), "float32")))
+
+
+def test_what_training_says_is_whole() -> None:
+    model = small_classifier()
+    prune(model, 0.5)
+    with pytest.raises(ValueError, match="x sizes: 64 y sizes: 50"):
+        cluster(model, 4, (X, Y[:50]))
+    one_by_one = tf.data.Dataset.from_tensor_slices((X, Y))
+    with pytest.raises(ValueError, match=r"with the layer|must be|rank|incompatible"):
+        cluster(model, 4, one_by_one)
+
+
 def mean_squared_error(y: Any, found: Any) -> Any:
     return 1000.0 * ops.mean(ops.square(y - found))
 

@@ -250,6 +250,118 @@ def test_what_no_output_comes_from_stays_as_it_is(tmp_path: Path) -> None:
         assert np.array_equal(new, old) == stays
 
 
+def inception(inputs: Any) -> list[Any]:
+    def normalized(x: Any, filters: int) -> Any:
+        x = layers.Conv2D(filters, 3, padding="same")(x)
+        return layers.ReLU()(layers.BatchNormalization()(x))
+
+    sides = [normalized(inputs, 4), normalized(normalized(inputs, 5), 6), normalized(inputs, 3)]
+    return [*sides, layers.AveragePooling2D(3, 1, padding="same")(inputs)]
+
+
+SIDES: dict[str, Callable[[Any], list[Any]]] = {
+    "a normalized one first": lambda x: inception(x)[::3],
+    "four": inception,
+    "one twice": lambda x: [inception(x)[0]] * 2,
+}
+
+
+@pytest.mark.parametrize("sides", SIDES)
+def test_what_is_concatenated_keeps_its_order(sides: str, tmp_path: Path) -> None:
+    """tfmot brings it into the order of layers, of which those that it replaced are the last."""
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Flatten()(layers.Concatenate()(SIDES[sides](inputs)))
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    model.compile("adam", "mse")
+    prune(model, 0.3)
+    y = model.predict(X, verbose=0)
+    quantize_aware(model, (X, y), tmp_path / "m.tflite", learning_rate=0.0)
+    assert np.abs(answers(tmp_path / "m.tflite", X) - y).max() < 0.05 * np.abs(y).max()
+
+
+def test_what_merely_begins_at_zero_is_trained(tmp_path: Path) -> None:
+    inner = layers.Conv2D(4, 3), layers.PReLU(name="slopes"), layers.Flatten(), layers.Dense(3)
+    model = keras.Sequential([keras.Input((8, 8, 3)), *inner])
+    model.compile("adam", "mse")
+    prune(model, 0.3)
+    y = rng.normal(size=(64, 3))
+    trained, _ = quantize_aware(model, (X, y), tmp_path / "m.tflite", learning_rate=1e-2)
+    assert trained.get_layer("slopes").get_weights()[0].any()
+
+
+def shared_with_inner() -> keras.Model:
+    shared = layers.Dense(8)
+    inner = keras.Sequential([keras.Input((8,)), layers.Dense(8, "relu"), shared])
+    inputs = keras.Input((8,))
+    return keras.Model(inputs, shared(inner(inputs)))
+
+
+def operation_twice() -> keras.Model:
+    given, inputs = keras.Input((8,)), keras.Input((8,))
+    inner = keras.Model(given, layers.Dense(8)(given) + 1.0)
+    return keras.Model(inputs, inner(inner(inputs)))
+
+
+def named_like_the_input() -> keras.Model:
+    inner = keras.Sequential([keras.Input((8,)), layers.Dense(8, name="x")])
+    inputs = keras.Input((8,), name="x")
+    return keras.Model(inputs, layers.Dense(8)(inner(inputs)))
+
+
+@pytest.mark.parametrize("make", [shared_with_inner, operation_twice, named_like_the_input])
+def test_layers_of_models_inside_have_names_of_their_own(
+    make: Callable[[], keras.Model], tmp_path: Path
+) -> None:
+    model = make()
+    model.compile("adam", "mse")
+    prune(model, 0.3)
+    x = rng.normal(size=(64, 8)).astype("float32")
+    y = model.predict(x, verbose=0)
+    trained, _ = quantize_aware(model, (x, y), tmp_path / "m.tflite", learning_rate=0.0)
+    assert_same_bits(numpy_weights(trained), numpy_weights(model))
+    assert np.abs(answers(tmp_path / "m.tflite", x) - y).max() < 0.05 * np.abs(y).max()
+
+
+def test_weights_of_one_name_are_refused(tmp_path: Path) -> None:
+    inputs = keras.Input((5, 4))
+    cells = [layers.LSTMCell(4, name="cell") for _ in range(2)]
+    model = keras.Model(inputs, layers.RNN(cells)(inputs))
+    model.compile("adam", "mse")
+    prune(model, 0.3)
+    x = rng.normal(size=(64, 5, 4)).astype("float32")
+    with pytest.raises(ValueError, match="Name the cells inside a layer differently"):
+        quantize_aware(model, (x, x[:, 0]), tmp_path / "m.tflite")
+
+
+def test_losses_go_by_the_names_of_models_inside(tmp_path: Path) -> None:
+    inputs = keras.Input((8,))
+    heads = [
+        keras.Sequential([keras.Input((8,)), layers.Dense(number)], name=name)
+        for name, number in (("head", 3), ("tail", 2))
+    ]
+    model = keras.Model(inputs, [head(inputs) for head in heads])
+    model.compile("adam", {"head": "mse", "tail": "mae"}, loss_weights={"head": 1, "tail": 0})
+    prune(model, 0.3)
+    x = rng.normal(size=(64, 8)).astype("float32")
+    data = x, {"head": x[:, :3], "tail": x[:, :2]}
+    trained, _ = quantize_aware(model, data, tmp_path / "m.tflite", learning_rate=1e-2)
+    changed = [
+        not np.array_equal(new, old)
+        for new, old in zip(numpy_weights(trained), numpy_weights(model), strict=True)
+    ]
+    assert changed == [True, True, False, False]
+
+
+def test_what_the_converter_does_not_take_has_a_remedy(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((5, 8)), layers.LSTM(8), layers.Dense(3)])
+    model.compile("adam", "mse")
+    prune(model, 0.3)
+    x = rng.normal(size=(64, 5, 8)).astype("float32")
+    with pytest.warns(UserWarning, match="Give recurrent layers unroll=True"):
+        _, report = quantize_aware(model, (x, x[:, 0, :3]), tmp_path / "m.tflite")
+    assert report is None
+
+
 def double() -> keras.Model:
     inputs = keras.Input((8,), dtype="float64")
     return keras.Model(inputs, layers.Dense(3, dtype="float64")(inputs))
@@ -345,7 +457,9 @@ def test_other_models_train_and_what_stays_is_named(
     x, y = (keras.tree.map_structure(some, one) for one in (model.input, model.output))
     trained, report = quantize_aware(model, (x, y), tmp_path / "m.tflite", learning_rate=1e-2)
     assert KINDS[make] in " ".join(report.notes)
-    flags = [[one.trainable for one in net._flatten_layers()] for net in (trained, model)]
+    flags = [
+        [one.trainable for one in net._flatten_layers() if one.weights] for net in (trained, model)
+    ]
     assert flags[0] == flags[1]
     frozen = {id(weight) for weight in model.non_trainable_weights}
     for new, old in zip(trained.weights, model.weights, strict=True):

@@ -265,7 +265,7 @@ def convert_as(
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     if setting.startswith("int8"):
         assert calibration is not None, "int8 is asked for with calibration data"
-        if _has_loop(function):
+        if has_loop(function):
             raise RuntimeError(
                 "TensorFlow's calibration for int8 crashes on loops, which recurrent layers are "
                 "made of. Give them unroll=True, or choose another `quantize`."
@@ -283,7 +283,8 @@ def convert_as(
         return bytes(converter.convert())
 
 
-def _has_loop(function: Any) -> bool:
+def has_loop(function: Any) -> bool:
+    """Whether a concrete function repeats a part of itself, as recurrent layers do."""
     return any(node.op in ("While", "StatelessWhile") for node in _nodes(function))
 
 

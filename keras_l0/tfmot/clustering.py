@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_l0.errors import whole_at_least
+from keras_l0.export.convert import computing_in_float32
 from keras_l0.pruning.targets import Weight, find_targets
 from keras_l0.text import by_reason
 from keras_l0.tfmot.legacy import legacy_keras, toolkit, undisturbed
@@ -48,41 +49,50 @@ def cluster(
         ImportError: if tfmot is not installed; the command that installs it.
         ValueError: if an argument is out of its range, the model has no counterpart in tf_keras
             or does not take the data.
+        RuntimeError: if weights are NaN or infinite in the end.
 
     Source: the clustering is that of tensorflow-model-optimization.
     """
     number = whole_at_least("clusters", clusters, 3)
     how = Schedule(epochs, learning_rate)
     training = None if data is None else Training(model, data, how)
-    old = to_tf_keras(model)
+    with computing_in_float32(model):  # tfmot's wrappers mix no precisions
+        old = to_tf_keras(model)
     note_dense(model)
+    found = copied(model)
     with undisturbed():
         _cluster(old, number, training)
-        found = from_tf_keras(old)
+        for one, other in zip(found.weights, from_tf_keras(old).weights, strict=True):
+            one.assign(other)
+    if not all(np.isfinite(keras.ops.convert_to_numpy(one)).all() for one in found.weights):
+        raise RuntimeError(
+            "Weights of the clustered model are NaN or infinite: see that those of `model` and "
+            "`data` are not, or take a smaller `learning_rate`."
+        )
     left = {}
-    before, after = (find_targets(one).weights for one in (model, found))
-    for weight, new in zip(before, after, strict=True):
+    for weight, new in zip(prunable(model), prunable(found), strict=True):
         values = np.where(weight.values() == 0, np.zeros((), weight.dtype), new.values())
         new.variable.assign(values)
-        if len(np.unique(values)) > number:
+        if weight.variable.name.endswith("kernel") and len(np.unique(values)) > number:
             left[weight.name] = f"tfmot clusters no {weight.variable.name} of {_where(weight)}"
     if left:
         warnings.warn(f"Not clustered: {'; '.join(by_reason(left))}.", stacklevel=2)
     return found
 
 
-def matrices(model: keras.Model) -> list[Any]:
-    """The weights whose zeros are kept: floats of two axes or more, but for biases."""
-    return [
-        weight
-        for weight in model.weights
-        if len(weight.shape) > 1 and "float" in weight.dtype and not weight.name.endswith("bias")
-    ]
+def prunable(model: keras.Model) -> list[Weight]:
+    """The weights whose zeros are kept: all that pruning may reach, kernels and embeddings."""
+    return find_targets(model, "*").weights if model.weights else []
+
+
+def copied(model: keras.Model) -> keras.Model:
+    """The model anew; not by ``clone_model``: it makes two layers of one that two models share."""
+    return from_tf_keras(to_tf_keras(model))
 
 
 def note_dense(model: keras.Model) -> None:
     """Warns where there are no zeros to keep."""
-    if not any((keras.ops.convert_to_numpy(one) == 0).any() for one in matrices(model)):
+    if not any((one.values() == 0).any() for one in prunable(model)):
         warnings.warn(
             f"{model.name} has no zeros that could be kept: prune it first.", stacklevel=3
         )

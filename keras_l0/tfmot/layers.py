@@ -24,6 +24,7 @@ _NOT_ARGUMENTS = {
     "implementation",
     "input_length",
     "vocabulary_size",
+    "rng_type",
 }
 """What configurations have that changes no output."""
 

@@ -63,13 +63,13 @@ _NEW = {
 """What is in ``keras.ops`` of that which is in ``tf``."""
 
 
-def to_old(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """An operation of Keras 3 on tensors of tf_keras, as a layer.
+def to_old(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], name: str | None = None) -> Any:
+    """An operation of Keras 3 on tensors of tf_keras, as a layer of its name or another.
 
     Raises:
         ValueError: if it has none.
     """
-    made = None if kwargs else _layer(op, args)
+    made = None if kwargs else _layer(op, args, name or op.name)
     if made is None:
         raise invalid_argument(
             "model",
@@ -81,14 +81,14 @@ def to_old(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return layer(inputs)
 
 
-def _layer(op: Any, args: Sequence[Any]) -> tuple[Any, Any] | None:
+def _layer(op: Any, args: Sequence[Any], name: str) -> tuple[Any, Any] | None:
     """The layer of tf_keras that does what an operation does, and what it is called on."""
     layers, kind = legacy_keras().layers, type(op).__name__
     constants = [_constant(given) for given in args]
     tensors = [given for given, number in zip(args, constants, strict=True) if number is None]
-    if not tensors or not all(tensor.dtype.is_floating for tensor in tensors):
-        return None
-    how = {"name": op.name, "dtype": tensors[0].dtype.name}
+    if not tensors or not all(tf.is_tensor(one) and one.dtype.is_floating for one in tensors):
+        return None  # a list of tensors, or what a slice is made of
+    how = {"name": name, "dtype": tensors[0].dtype.name}
     if len(args) == 1:
         if kind in _ACTIVATIONS:
             return layers.Activation(activation_of(_ACTIVATIONS[kind], OLD), **how), args[0]
@@ -106,6 +106,8 @@ def _layer(op: Any, args: Sequence[Any]) -> tuple[Any, Any] | None:
     table, constant = (_BEHIND, constants[1]) if behind else (_BEFORE, constants[0])
     if kind not in table or np.ndim(constant) >= len(tensors[0].shape):
         return None  # that would be an operation on the examples' axis
+    if "Divide" in kind and not np.all(constant):
+        return None
     return layers.Rescaling(*table[kind](constant), **how), tensors[0]
 
 

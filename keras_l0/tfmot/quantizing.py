@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +14,13 @@ from keras_l0.errors import choice, invalid_argument
 from keras_l0.export import check
 from keras_l0.export.best import best_of, notes_on
 from keras_l0.export.choice import Limits, chosen_by, report_on
-from keras_l0.export.convert import computing_in_float32, convert_as, serving, signature
+from keras_l0.export.convert import (
+    computing_in_float32,
+    convert_as,
+    has_loop,
+    serving,
+    signature,
+)
 from keras_l0.export.figures import ExportReport
 from keras_l0.export.flatfile import named, renamed
 from keras_l0.export.runner import deviation
@@ -23,7 +29,7 @@ from keras_l0.export.tflite import TARGETS, check_export, check_exportable
 from keras_l0.files import replacing
 from keras_l0.structure.graph import functional
 from keras_l0.text import by_reason, first_line
-from keras_l0.tfmot.clustering import cluster, matrices, note_dense
+from keras_l0.tfmot.clustering import cluster, copied, note_dense, prunable
 from keras_l0.tfmot.legacy import legacy_keras, undisturbed
 from keras_l0.tfmot.rebuild import flattened
 from keras_l0.tfmot.rounding import begin_ranges, rounding
@@ -47,7 +53,7 @@ def quantize_aware(
 
     tfmot's quantization-aware training: weights and activations are rounded to 8 bits where they
     are used, and the weights underneath are trained. After each batch what was zero is zero again
-    in every weight of two axes or more but biases; with ``clusters``, weights that were equal
+    in every kernel and embedding; with ``clusters``, weights that were equal
     become their mean. Ranges of activations begin at those of ``check_data``.
 
     The file is found like that of ``export_tflite``: dense and with its zeros left out, each run
@@ -121,17 +127,18 @@ def quantize_aware(
         form, left = rounding(flat)
         begin_ranges(form, flat, inputs, batches)
         # What no output comes from is in the flat model alone.
+        _check_names(variables)
         there = {one.name: one for one in (*variables.values(), *form.weights)}
         held = [
-            _held(there[variables[id(one)].name], keras.ops.convert_to_numpy(one), clusters)
-            for one in matrices(start)
+            _held(there[variables[id(one.variable)].name], one.values(), clusters)
+            for one in prunable(start)
         ]
+        if isinstance(form.output, list):  # for losses by the names of models inside, now gone
+            form.output_names = list(model.output_names)
         training.run(form, [_after_each_batch(held)])
-        trained = keras.models.clone_model(start)
+        trained = copied(start)
         for old, new in zip(start.weights, trained.weights, strict=True):
             new.assign(there[variables[id(old)].name].numpy())
-        for one, other in zip(start._flatten_layers(), trained._flatten_layers(), strict=True):
-            other._trainable = one.trainable  # a model's is in no configuration
         owner = serving(form, inputs, form.variables)
         function = owner.serve.get_concrete_function(*signature(inputs))
         samples = _asked(function, inputs, batches, _output_names(model))
@@ -180,6 +187,19 @@ def _samples(data: Any, check_data: Any) -> tuple[Any, str]:
             "check_data", "samples, since `data` can be gone over once", None, "Give some"
         )
     return iter(data) if isinstance(data, list) else data, "data"  # a list is one of batches
+
+
+def _check_names(variables: Mapping[int, Any]) -> None:
+    """Raises a ``ValueError`` for variables of one name, which tfmot could not tell apart."""
+    names = [one.name for one in variables.values()]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise invalid_argument(
+            "model",
+            "layers whose weights have a name each",
+            f"two named {twice[0]}",
+            "Name the cells inside a layer differently",
+        )
 
 
 def _output_names(model: keras.Model) -> tuple[str, ...]:
@@ -242,7 +262,8 @@ def _converted(function: Any, owner: Any, form: Any, samples: check.Samples) -> 
     try:
         content = convert_as("dynamic", function, owner)  # whose ranges are in it already
     except Exception as error:  # the converter's are of many kinds
-        raise RuntimeError(f"The converter does not take it: {first_line(error)}") from error
+        hint = " Give recurrent layers unroll=True." if has_loop(function) else ""
+        raise RuntimeError(f"The converter does not take it: {first_line(error)}{hint}") from error
     wrapped = [layer.layer.name for layer in form.layers if hasattr(layer, "layer")]
     content = renamed(content, {f"{form.name}/{name}": name for name in wrapped})
     return named(content, samples.inputs, samples.outputs)

@@ -76,8 +76,9 @@ def from_tf_keras(model: Any) -> keras.Model:
     """The same model in Keras 3: the same layers, weights and outputs.
 
     ``prune_low_magnitude``'s wrappers are taken off, and what their masks held at zero is zero.
-    Names lose their slashes, which Keras 3 does not take. A normalization that was called with
-    ``training=False`` in the graph is told of: in Keras 3 it is to be frozen instead.
+    Names lose their slashes, which Keras 3 does not take. A normalization or a dropout that was
+    called with ``training=False`` in the graph is told of: in Keras 3 it is to be frozen, or left
+    out, instead.
 
     Args:
         model: a built Sequential or Functional ``tf_keras.Model``; models inside, shared layers,
@@ -123,6 +124,7 @@ class _Rebuilding:
         self._source, self._target, self._operation = source, target, operation
         self._flat = flat
         self._made: dict[int, Any] = {}
+        self._names: set[str] = set()
         self._pairs: list[tuple[Any, Any]] = []
 
     def model(self, old: Any) -> Any:
@@ -148,7 +150,8 @@ class _Rebuilding:
     def _functional(self, old: Any) -> Any:
         inputs = [self._input(tensor) for tensor in old.inputs]
         there = self._followed(old, inputs)
-        return self._target.keras.Model(*(_mapped(there, end) for end in _ends(old)), name=old.name)
+        ends = keras.tree.map_structure(there, _ends(old))
+        return self._target.keras.Model(*ends, name=old.name)
 
     def _followed(self, old: Any, inputs: Iterable[Any]) -> Callable[[Any], Any]:
         """For each tensor of a model what is made of it, from these inputs on."""
@@ -158,8 +161,8 @@ class _Rebuilding:
             return tensors.get(id(given), given)
 
         for call in _needed(map(self._plain, _calls(old)), _ends(old)[1]):
-            args = _mapped(there, call.args)
-            kwargs = _mapped(there, call.kwargs)
+            args = keras.tree.map_structure(there, call.args)
+            kwargs = keras.tree.map_structure(there, call.kwargs)
             if self._flat and isinstance(call.op, self._source.keras.Model):
                 outputs = self._inlined(call.op, args, kwargs)
             elif isinstance(call.op, self._source.keras.layers.Layer) and not _is_operation(
@@ -170,7 +173,8 @@ class _Rebuilding:
                     outputs = layer(*args, **kwargs)
                 self._fill(call.op, layer)
             else:
-                outputs = self._operation(call.op, args, kwargs)
+                anew = {"name": self._free(call.op.name)} if self._flat else {}
+                outputs = self._operation(call.op, args, kwargs, **anew)
             pairs = zip(call.outputs, keras.tree.flatten(outputs), strict=True)
             tensors.update((id(tensor), other) for tensor, other in pairs)
         return there
@@ -183,7 +187,7 @@ class _Rebuilding:
             )
         main = functional(old)
         there = self._followed(main, keras.tree.flatten(args))
-        return _mapped(there, _ends(main)[1])
+        return keras.tree.map_structure(there, _ends(main)[1])
 
     def _plain(self, call: _Call) -> _Call:
         """A call without what the other Keras does by itself, or would do otherwise."""
@@ -213,10 +217,15 @@ class _Rebuilding:
                 op.name,
                 "Call it without",
             )
-        if training is False and "BatchNormalization" in inner and op.trainable:
+        advice = []
+        if "BatchNormalization" in inner and op.trainable:
+            advice.append("set its `trainable` to False for the statistics to stay")
+        if any("Dropout" in name for name in inner):
+            advice.append("leave its dropout out")
+        if training is False and advice:
             warnings.warn(
                 f"{op.name} was called with training=False, which Keras 3 does not keep to while "
-                "it trains: set its `trainable` to False for the statistics to stay.",
+                f"it trains: {' and '.join(advice)}.",
                 stacklevel=6,
             )
 
@@ -234,9 +243,10 @@ class _Rebuilding:
 
     def _free(self, name: str) -> str:
         """The name, with a number behind where another layer has it."""
-        taken = {one.name for one in self._made.values()}
         numbered = (f"{name}_{number}" for number in itertools.count(1))
-        return next(one for one in itertools.chain([name], numbered) if one not in taken)
+        free = next(one for one in itertools.chain([name], numbered) if one not in self._names)
+        self._names.add(free)
+        return free
 
     def _fill(self, old: Any, new: Any) -> None:
         if not isinstance(old, self._source.keras.Model):
@@ -246,6 +256,7 @@ class _Rebuilding:
     def _input(self, old: Any) -> Any:
         dtype = getattr(old.dtype, "name", old.dtype)
         name = old._keras_history[0].name.replace("/", "_")
+        self._names.add(name)
         return self._target.keras.Input(batch_shape=tuple(old.shape), dtype=dtype, name=name)
 
 
@@ -280,10 +291,6 @@ def _ends(model: Any) -> tuple[Any, Any]:
     if isinstance(model, keras.Model):
         return model._inputs_struct, model._outputs_struct
     return model._nested_inputs, model._nested_outputs
-
-
-def _mapped(function: Callable[[Any], Any], structure: Any) -> Any:
-    return keras.tree.map_structure(function, structure)
 
 
 def _is_operation(layer: Any) -> bool:

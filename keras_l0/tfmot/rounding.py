@@ -1,5 +1,8 @@
 """A model of tf_keras as it will compute in int8: tfmot's quantization-aware form of it."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -85,7 +88,7 @@ def rounding(flat: Any) -> tuple[Any, dict[str, str]]:
     )
     scheme.get_layout_transformer = lambda: layout
     try:
-        with _quantization.quantize_scope({"_Rounded": _Rounded}):
+        with _inputs_in_order(), _quantization.quantize_scope({"_Rounded": _Rounded}):
             found = _quantization.quantize_apply(
                 _keras_2.models.clone_model(flat, clone_function=annotated),
                 scheme,
@@ -104,6 +107,26 @@ def rounding(flat: Any) -> tuple[Any, dict[str, str]]:
             layer._non_trainable_weights += layer._trainable_weights  # which it trains even so
             layer._trainable_weights = []
     return found, {name: reason for name, reason in left.items() if flat.get_layer(name).weights}
+
+
+@contextmanager
+def _inputs_in_order() -> Iterator[None]:
+    """Connects a Concatenate as it was: tfmot takes its inputs as their layers were made."""
+    transformer = import_module(
+        "tensorflow_model_optimization.python.core.quantization.keras.graph_transformations"
+        ".model_transformer"
+    ).ModelTransformer
+    as_it_is = transformer._get_layers
+
+    def in_order(self: Any, names: Sequence[str]) -> list[Any]:
+        by_name = {one["config"]["name"]: one for one in as_it_is(self, names)}
+        return [by_name[name] for name in dict.fromkeys(names)]
+
+    transformer._get_layers = in_order
+    try:
+        yield
+    finally:
+        transformer._get_layers = as_it_is
 
 
 def _stays(layer: Any, registry: Any) -> str:

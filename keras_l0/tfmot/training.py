@@ -1,7 +1,8 @@
 """Training a model of tf_keras on the data and by the loss of its counterpart in Keras 3."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 import keras
@@ -56,7 +57,7 @@ class Training:
                 "data", "a data set that can be gone over in each epoch", type(data).__name__
             )
         self._how = how
-        self._loss = _mapped(_loss, model.loss)
+        self._loss = keras.tree.map_structure(_loss, model.loss)
         self._loss_weights = model._compile_config.config.get("loss_weights")
 
     def run(self, old: Any, callbacks: Sequence[Any] = ()) -> None:
@@ -81,13 +82,18 @@ class Training:
                 epochs = self._how.epochs if once else 1
                 old.fit(**data, epochs=epochs, callbacks=[*callbacks], verbose=0)
             except Exception as error:  # TensorFlow has kinds of its own
-                reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
                 raise invalid_argument(
                     "data",
                     "batches that the model and its loss take",
                     type(data["x"]).__name__,
-                    reason,
+                    _reason(error),
                 ) from None
+
+
+def _reason(error: Exception) -> str:
+    """What an error of tf_keras says, without where it was raised and what it was called on."""
+    words = str(error).rpartition("Error: ")[2].partition("Call arguments received")[0].split()
+    return shorten(" ".join(words), 300) or type(error).__name__
 
 
 def _batches(data: Any) -> Iterator[Any]:
@@ -101,9 +107,12 @@ def _batches(data: Any) -> Iterator[Any]:
 
 def _loss(given: Any) -> Any:
     """A loss in tf_keras: of the same name, or of the same class."""
-    if given is None or isinstance(given, str):
-        return given
+    if given is None:
+        return None
     try:
+        if isinstance(given, str):
+            legacy_keras().losses.get(given)
+            return given
         if isinstance(given, keras.losses.Loss):
             return rebuilt(type(given), given.get_config(), NEW, OLD)
         name = str(given.__name__)
@@ -114,12 +123,3 @@ def _loss(given: Any) -> Any:
         reason = str(error)
     name = getattr(given, "name", getattr(given, "__name__", given))
     raise invalid_argument("model", "a loss that tf_keras has", f"compiled with {name}", reason)
-
-
-def _mapped(function: Callable[[Any], Any], given: Any) -> Any:
-    """Of one loss, a list of losses or a dict of them."""
-    if isinstance(given, Mapping):
-        return {name: _mapped(function, one) for name, one in given.items()}
-    if isinstance(given, list | tuple):
-        return [_mapped(function, one) for one in given]
-    return function(given)
