@@ -12,11 +12,14 @@ along the same cubic ramp, at the beginning of the same epochs:
   what global ranking brings and what ℓ0 brings are told apart;
 - ``hard-concrete``: Louizos et al.'s gates, which choose the sparsity themselves by a strength.
 
+The ResNet sees CIFAR-10's images at half their size, so that a training takes under a minute.
+
 Strengths are chosen by ``--choose`` on 10,000 images held back from the training data, the best of
 six for each method and network, at 95 % for up to 95 % and at 98 % for more, of the gates none;
-test images are seen by the cells alone. Cells that were not measured, or by other settings, come
-first, then the oldest, until the minutes are over; a new cell drops those that it cannot be held
-against. A network whose strengths are not chosen is skipped.
+test images are seen by the cells alone. Which two of ℓ2 are tried beside three of ℓ0 is each
+network's own. Cells that were not measured, or by other settings, come first, then the oldest,
+until the minutes are over; a new cell drops those that it cannot be held against. A network whose
+strengths are not chosen is skipped.
 
     python benchmarks/accuracy.py --choose
     python benchmarks/accuracy.py --minutes 15 --workers 2
@@ -31,7 +34,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +112,20 @@ def write_data(network: str, seen: str, path: Path) -> None:
         x_seen=shown(looked[0], shape),
         y_seen=looked[1].ravel().astype(np.int64),
     )
+
+
+def written(networks: Sequence[str], folder: Path) -> dict[str, Path]:
+    """The files of what networks are trained and tested on, of those whose data are at hand."""
+    found = {}
+    for network in networks:
+        path = folder / f"{network}.npz"
+        try:
+            write_data(network, "test", path)
+        except ValueError as error:
+            print(f"{network} is skipped: {error}")
+        else:
+            found[network] = path
+    return found
 
 
 def shown(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -228,7 +245,7 @@ def settings(cell: dict[str, Any]) -> dict[str, Any]:
     return job(network, method, asked, seed, l2=chosen["l2"], l0=chosen["l0"], beta=BETA)
 
 
-def cells(networks: Sequence[str]) -> Iterator[dict[str, Any]]:
+def cells(networks: Iterable[str]) -> Iterator[dict[str, Any]]:
     """All that is to be measured, the sparsest first; what another needs comes before it."""
     for asked in sorted(SPARSITIES, reverse=True):
         for network, seed, method in itertools.product(networks, SEEDS, METHODS[:-1]):
@@ -308,16 +325,14 @@ def main() -> None:
     networks = [network for network in options.networks if is_chosen(network)]
     for network in set(options.networks) - set(networks):
         print(f"{network} is skipped: `python {sys.argv[0]} --choose --networks {network}` first.")
-    found = [cell for cell in cells(networks) if theirs or not cell["method"].startswith("tfmot")]
 
     def measured(cell: dict[str, Any]) -> str:
         return row_of(options.out, cell)["day"] if is_there(options.out, cell) else ""
 
-    found.sort(key=measured)  # which keeps the order among those of a day
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.workers) as pool:
-        paths = {network: Path(folder) / f"{network}.npz" for network in networks}
-        for network, path in paths.items():
-            write_data(network, "test", path)
+        paths = written(networks, Path(folder))
+        found = [cell for cell in cells(paths) if theirs or not cell["method"].startswith("tfmot")]
+        found.sort(key=measured)  # which keeps the order among those of a day
 
         def attempt(cell: dict[str, Any]) -> bool:
             begins = time.monotonic() < deadline

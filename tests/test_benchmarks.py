@@ -331,6 +331,17 @@ def test_images_of_twice_the_size_are_shown_by_the_means_of_their_pixels() -> No
     assert accuracy.shown(x, (16,)).shape == (1, 16)
 
 
+def test_networks_without_their_data_are_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(name: str) -> Any:
+        raise ValueError(f"no {name}")
+
+    monkeypatch.setattr(accuracy, "load", load)
+    assert accuracy.written(["resnet_8_halved"], tmp_path) == {}
+    assert capsys.readouterr().out == "resnet_8_halved is skipped: no cifar10\n"
+
+
 def test_gates_begin_the_same_with_a_seed() -> None:
     job = {"seed": 4, "network": "lenet_300_100", "strength": 1e-5}
     models = [accuracy_worker.gates(job)[1] for _ in range(2)]
