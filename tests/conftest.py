@@ -2,6 +2,10 @@
 
 import keras
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # no test is about seconds
+settings.load_profile("any machine")
 
 if keras.config.backend() == "torch":
     import torch
