@@ -21,9 +21,7 @@ from keras_l0.experiments.datasets import (
     split_validation,
 )
 
-same_folder = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None
-)
+same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 
 
 def arrays(train: int = 20, test: int = 5, shape: tuple[int, ...] = (28, 28)) -> dict[str, Any]:

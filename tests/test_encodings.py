@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -55,7 +55,6 @@ def indices_of(encoding: Encoding) -> list[NDArray[np.integer]]:
     return [a for a in arrays if a is not None]
 
 
-@settings(deadline=None)
 @given(sparse_arrays())
 def test_decoding_gives_back_the_same_array(array: NDArray[np.floating]) -> None:
     back = decode(encode(array))
@@ -63,7 +62,6 @@ def test_decoding_gives_back_the_same_array(array: NDArray[np.floating]) -> None
     np.testing.assert_array_equal(back, array)
 
 
-@settings(deadline=None)
 @given(sparse_arrays())
 def test_the_size_is_that_of_the_parts_and_never_above_row_major(
     array: NDArray[np.floating],
@@ -74,7 +72,6 @@ def test_the_size_is_that_of_the_parts_and_never_above_row_major(
     assert encoding.nbytes <= row_major_bytes(array)
 
 
-@settings(deadline=None)
 @given(sparse_arrays())
 def test_the_size_compared_in_the_search_is_the_size_that_results(
     array: NDArray[np.floating],
@@ -175,7 +172,6 @@ def test_what_cannot_be_encoded_is_refused(array: NDArray[np.floating], received
     )
 
 
-@settings(deadline=None)
 @given(
     rows=st.integers(1, 9),
     blocks=st.integers(1, 5),

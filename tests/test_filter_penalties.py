@@ -52,7 +52,7 @@ kernels = hnp.arrays(
 
 
 @given(w=kernels, beta=st.floats(1, 20), axes=st.sampled_from(["spatial", "filters"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_changes_are_counted(w: NDArray[Any], beta: float, axes: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -113,7 +113,7 @@ def alike_oracle(w: NDArray[Any], axis: int) -> float:
     seed=st.integers(0, 99),
     zeros=st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_alike_filters_are_penalized(
     shape: tuple[int, ...], axis: int, seed: int, zeros: bool
 ) -> None:

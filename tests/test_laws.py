@@ -56,7 +56,7 @@ from keras_l0.pruning.targets import find_targets
 from keras_l0.pruning.units import choose_unit
 
 Arrays = list[NDArray[np.float32]]
-FEW = settings(max_examples=12, deadline=None)
+FEW = settings(max_examples=12)
 
 HOW: dict[str, dict[str, Any]] = {
     "global": {},
@@ -133,7 +133,7 @@ def test_for_a_compression_too_twice_is_once_and_more_keeps_none_that_less_dropp
     ),
     shares=st.lists(st.floats(0.0, 1.0), min_size=2, max_size=2),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_blocks_and_patterns_go_once_and_further_along_the_ramp_keep_none_that_went(
     arrays: Arrays, unit: Any, shares: list[float]
 ) -> None:
@@ -209,7 +209,7 @@ def test_what_is_not_finite_is_refused_and_nothing_is_changed(how: str, bad: flo
     units=st.integers(0, 10**12),
     sparsity=sparsities,
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_ramp_that_is_accepted_counts_upwards_from_none_to_just_the_target(
     begin: int | None,
     length: int | None,
@@ -354,7 +354,7 @@ def arguments_of(regularizer: Any) -> Any:
 
 
 @given(regularizer=regularizers)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_regularizer_comes_back_from_json_the_same(regularizer: Any) -> None:
     config = keras.regularizers.serialize(regularizer)
     again = keras.regularizers.deserialize(json.loads(json.dumps(config)))
@@ -366,7 +366,7 @@ def test_any_regularizer_comes_back_from_json_the_same(regularizer: Any) -> None
 
 
 @given(regularizer=regularizers)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_any_regularizer_comes_back_from_a_file_with_the_same_penalty(
     regularizer: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -389,7 +389,7 @@ optimizers = st.one_of(
 
 
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_relevance_decay_comes_back_from_json_the_same(data: st.DataObject) -> None:
     alpha = data.draw(st.one_of(st.just("auto"), st.floats(1e-12, 1e6)))
     optimizer = RelevanceDecay(
@@ -435,7 +435,7 @@ def assert_decoded(back: NDArray[Any], array: NDArray[Any]) -> None:
 
 
 @given(array=st.one_of(*map(bits_of, (np.float32, np.float16, np.int8))))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_bits_come_back_from_their_encoding(array: NDArray[Any]) -> None:
     assert_decoded(decode(encode(array)), array)
     matrix = array.reshape(array.shape[0], -1)

@@ -45,7 +45,6 @@ def sizes(arrays: Arrays) -> int:
 
 
 @given(arrays=weights(), sparsity=sparsities)
-@settings(deadline=None)
 def test_exactly_the_rounded_share_goes_and_of_equals_the_earlier(
     arrays: Arrays, sparsity: float
 ) -> None:
@@ -60,7 +59,6 @@ def test_exactly_the_rounded_share_goes_and_of_equals_the_earlier(
 
 
 @given(arrays=weights(), data=st.data())
-@settings(deadline=None)
 def test_a_higher_count_takes_all_that_a_lower_one_took(
     arrays: Arrays, data: st.DataObject
 ) -> None:
@@ -71,7 +69,6 @@ def test_a_higher_count_takes_all_that_a_lower_one_took(
 
 
 @given(arrays=weights(), data=st.data())
-@settings(deadline=None)
 def test_what_goes_is_nowhere_larger_than_what_stays(arrays: Arrays, data: st.DataObject) -> None:
     masks = smallest(arrays, data.draw(st.integers(0, sizes(arrays))))
     gone = [a[m] for a, m in zip(arrays, masks, strict=True)]
@@ -118,7 +115,6 @@ exact = shapes.flatmap(lambda shape: hnp.arrays(np.float32, shape, elements=eigh
 
 
 @given(array=exact, block=blocks)
-@settings(deadline=None)
 def test_each_block_has_the_sum_of_its_weights_also_at_the_edge(
     array: NDArray[np.float32], block: tuple[int, int]
 ) -> None:
@@ -140,7 +136,6 @@ def test_a_sum_of_large_weights_is_finite_and_of_small_ones_is_not_zero() -> Non
 
 
 @given(shape=shapes, block=blocks, data=st.data())
-@settings(deadline=None)
 def test_a_mask_of_blocks_is_spread_over_just_their_weights(
     shape: tuple[int, ...], block: tuple[int, int], data: st.DataObject
 ) -> None:
@@ -153,7 +148,6 @@ def test_a_mask_of_blocks_is_spread_over_just_their_weights(
 
 
 @given(array=exact, keep=st.integers(1, 6), more=st.one_of(st.integers(1, 6), st.just(10**30)))
-@settings(deadline=None)
 def test_beyond_a_pattern_are_all_but_the_largest_of_each_group(
     array: NDArray[np.float32], keep: int, more: int
 ) -> None:
@@ -280,7 +274,7 @@ def test_the_fewest_are_found_as_by_trying_one_after_the_other(
 
 @pytest.mark.parametrize("distribution", ["uniform", "erk"])
 @given(shapes=st.lists(hnp.array_shapes(max_dims=3, max_side=4), min_size=1, max_size=6))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_apportioned_counts_sum_to_the_total_are_near_the_shares_and_never_fall(
     distribution: str, shapes: list[tuple[int, ...]]
 ) -> None:

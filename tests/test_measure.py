@@ -15,7 +15,7 @@ from keras_l0.pruning.targets import find_targets
 
 
 @given(arrays=kernels())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_zeros_sparsity_and_compressions_are_counted(arrays: list[np.ndarray]) -> None:
     model = dense_network(arrays)
     found = measure(model, find_targets(model))

@@ -52,7 +52,7 @@ def dead(model: keras.Model, layer: str) -> np.ndarray:
 
 
 @given(units=st.lists(st.integers(2, 9), min_size=1, max_size=3), fraction=st.floats(0, 0.99))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_each_layer_loses_its_share_of_least_norm(units: list[int], fraction: float) -> None:
     model = keras.Sequential(
         [keras.Input((5,)), *(layers.Dense(n, "relu") for n in units), layers.Dense(2)]

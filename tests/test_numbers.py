@@ -82,7 +82,7 @@ factors = st.one_of(st.just(0.0), st.floats(1e-8, 10.0))
     l0=factors,
     beta=st.one_of(st.sampled_from(BETAS), st.floats(1.0, 1e6)),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(w=np.float32([6.6]), l2=0.0, l0=1e-5, beta=13.2)
 def test_value_and_gradient_are_right_for_any_weights_and_factors(
     w: NDArray[np.float32], l2: float, l0: float, beta: float
@@ -143,7 +143,7 @@ positive = st.floats(1e-12, 1e3)
     norm=st.sampled_from(["l2", "l1", "l0"]),
     beta=st.one_of(st.sampled_from(BETAS), st.floats(1.0, 1e6)),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example(w=5e-324, alpha=1.0, rate=1.0, norm="l0", beta=10.0)
 @example(w=-1.7e308, alpha=1e-3, rate=1e-2, norm="l2", beta=10.0)
 def test_table_1_is_right_to_12_digits_for_any_weight(

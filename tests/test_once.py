@@ -36,7 +36,7 @@ def kernels_of(model: keras.Model) -> Arrays:
 
 
 @given(arrays=kernels(), sparsity=sparsities)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_global_zeroes_the_smallest_of_a_stable_sort_and_nothing_else(
     arrays: Arrays, sparsity: float
 ) -> None:
@@ -54,7 +54,7 @@ def test_global_zeroes_the_smallest_of_a_stable_sort_and_nothing_else(
 
 @given(arrays=kernels(), pair=st.tuples(sparsities, sparsities), seed=seeds)
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_pruning_again_changes_nothing_and_more_keeps_none_that_less_dropped(
     method: str, arrays: Arrays, pair: tuple[float, float], seed: int
 ) -> None:

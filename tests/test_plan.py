@@ -55,7 +55,7 @@ def layerwise(model: keras.Model, goal: Goal | None = None, **how: Any) -> None:
 
 
 @given(arrays=kernels(), sparsity=sparsities)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_uniform_takes_the_rounded_share_of_each_kernel(arrays: Any, sparsity: float) -> None:
     model = dense_network([np.where(array == 0, 1, array) for array in arrays])
     layerwise(model, Goal(sparsity=sparsity))
@@ -105,7 +105,7 @@ def test_a_pattern_of_sparsities_that_matches_nothing_is_refused() -> None:
     arrays=kernels(),
     compression=st.one_of(st.sampled_from([1.0, 2.0]), st.floats(1.0, 20.0)),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_compression_is_reached_with_as_many_weights_left_as_it_allows(
     arrays: Any, compression: float
 ) -> None:
@@ -262,7 +262,7 @@ def left_by(model: keras.Model) -> int:
 
 
 @given(arrays=eighth_kernels(), block=blocks, sparsity=sparsities)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_just_the_rounded_share_of_all_blocks_goes_the_smallest_first(
     arrays: Any, block: tuple[int, int], sparsity: float
 ) -> None:
@@ -274,7 +274,7 @@ def test_just_the_rounded_share_of_all_blocks_goes_the_smallest_first(
 
 
 @given(arrays=kernels(), sparsity=sparsities)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_blocks_of_one_weight_are_single_weights(arrays: Any, sparsity: float) -> None:
     one, other = holders(arrays), holders(arrays)
     for goal in (Goal(sparsity), Goal(compression=1 + sparsity / 4)):
@@ -285,7 +285,7 @@ def test_blocks_of_one_weight_are_single_weights(arrays: Any, sparsity: float) -
 
 
 @given(arrays=eighth_kernels(), block=blocks, fractions=st.lists(sparsities, min_size=3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_each_layer_loses_the_rounded_share_of_its_blocks(
     arrays: Any, block: tuple[int, int], fractions: list[float]
 ) -> None:
@@ -326,7 +326,7 @@ def test_erk_takes_its_shares_of_blocks_and_just_the_sum(sparsity: float) -> Non
 
 
 @given(arrays=eighth_kernels(), block=blocks, wish=wishes)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_compression_is_reached_by_the_fewest_smallest_blocks(
     arrays: Any, block: tuple[int, int], wish: float
 ) -> None:
@@ -347,7 +347,7 @@ def test_a_compression_is_reached_by_the_fewest_smallest_blocks(
 
 @pytest.mark.parametrize("distribution", ["uniform", "erk"])
 @given(arrays=eighth_kernels(), block=blocks, wish=wishes)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_layerwise_reaches_a_compression_by_the_fewest_blocks_of_its_distribution(
     distribution: str, arrays: Any, block: tuple[int, int], wish: float
 ) -> None:
@@ -471,7 +471,7 @@ def test_all_zeros_of_frozen_layers_count_in_the_compression_of_blocks() -> None
 
 @pytest.mark.parametrize("layer_by_layer", [False, True])
 @given(arrays=eighth_kernels(), keep=st.integers(1, 3), more=st.integers(1, 3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_of_each_group_the_largest_stay_and_the_others_are_zero(
     layer_by_layer: bool, arrays: Any, keep: int, more: int
 ) -> None:
@@ -489,7 +489,7 @@ def test_of_each_group_the_largest_stay_and_the_others_are_zero(
 
 @pytest.mark.parametrize("layer_by_layer", [False, True])
 @given(arrays=eighth_kernels(), share=st.floats(0.0, 1.0))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_share_of_a_pattern_takes_the_smallest_of_those_that_may_go(
     layer_by_layer: bool, arrays: Any, share: float
 ) -> None:
@@ -527,7 +527,7 @@ def test_a_model_without_a_kernel_has_no_pattern() -> None:
 
 @pytest.mark.parametrize("unit", [SINGLE, Block(2, 3), Block(3, 1), Pattern(1, 3)])
 @given(arrays=eighth_kernels(), share=st.floats(0.0, 1.0))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_missing_is_what_pruning_to_the_end_would_still_take(
     unit: Unit, arrays: Any, share: float
 ) -> None:

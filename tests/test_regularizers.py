@@ -116,7 +116,7 @@ def test_value_of_a_kernel_of_a_real_layers_size_is_right() -> None:
     l0=st.sampled_from([0.0, 1e-6, 0.5]),
     beta=st.sampled_from([1.0, 10.0, 333.0]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_value_and_gradient_are_right_for_any_shape(
     w: NDArray[np.float32], l2: float, l0: float, beta: float
 ) -> None:
@@ -379,7 +379,6 @@ def test_a_weight_shrinks_in_a_step_just_if_alpha_is_below_the_bound(
     case=st.sampled_from(NORMS),
     share=st.floats(0.01, 5.0).filter(lambda share: abs(share - 1) > 1e-9),
 )
-@settings(deadline=None)
 def test_the_scaling_factor_is_below_1_just_if_alpha_is_below_the_bound(
     w: float, rate: float, case: tuple[str, float | None], share: float
 ) -> None:

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from keras import ops
 from numpy.typing import NDArray
 from strategies import FLOAT64, invalid, seeds, weights
@@ -20,7 +20,6 @@ Arrays = list[NDArray[np.float32]]
 
 
 @given(arrays=weights())
-@settings(deadline=None)
 def test_magnitude_is_the_absolute_value(arrays: Arrays) -> None:
     for score, array in zip(magnitude(arrays), arrays, strict=True):
         np.testing.assert_array_equal(score, np.abs(array))
@@ -37,7 +36,6 @@ def test_magnitude_is_float32_or_wider(dtype: str) -> None:
 
 
 @given(arrays=weights(), seed=seeds)
-@settings(deadline=None)
 def test_random_ranks_zeros_first_and_all_else_by_the_seed_alone(arrays: Arrays, seed: int) -> None:
     score = random(seed)
     found = score(arrays)

@@ -61,7 +61,7 @@ def test_keys_tell_neighbours_apart_and_no_zeros() -> None:
 @pytest.mark.usefixtures("sizes")
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16])
 @given(arrays=weights(), data=st.data())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_smallest_are_those_of_a_stable_sort(
     dtype: Any, arrays: list[Array], data: st.DataObject
 ) -> None:

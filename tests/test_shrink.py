@@ -82,7 +82,6 @@ def check_law(network: Network) -> None:
 
 # A network takes a second or more: simpler failing ones are not looked for, which takes hours.
 LAWS = settings(
-    deadline=None,
     derandomize=True,
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -224,7 +224,7 @@ def test_what_training_says_is_whole() -> None:
     with pytest.raises(ValueError, match="x sizes: 64 y sizes: 50"):
         cluster(model, 4, (X, Y[:50]))
     one_by_one = tf.data.Dataset.from_tensor_slices((X, Y))
-    with pytest.raises(ValueError, match=r"with the layer|must be|rank|incompatible"):
+    with pytest.raises(ValueError, match=r"found shape=\(8, 8, 3\)"):
         cluster(model, 4, one_by_one)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -27,7 +27,6 @@ arrays = shapes.flatmap(lambda shape: hnp.arrays(np.float32, shape, elements=eig
 
 
 @given(unit=units, array=arrays)
-@settings(deadline=None)
 def test_as_many_units_have_a_finite_score_as_are_counted(
     unit: Unit, array: NDArray[np.float32]
 ) -> None:
@@ -36,7 +35,6 @@ def test_as_many_units_have_a_finite_score_as_are_counted(
 
 
 @given(unit=units, array=arrays)
-@settings(deadline=None)
 def test_a_unit_scores_zero_just_where_all_its_weights_are_zero(
     unit: Unit, array: NDArray[np.float32]
 ) -> None:
