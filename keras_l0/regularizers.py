@@ -12,12 +12,15 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from numpy.polynomial import Chebyshev, Polynomial
 from numpy.typing import ArrayLike, NDArray
 
 from keras_l0.errors import at_least, choice, invalid_argument, is_finite
+from keras_l0.fusion import fused
 
 NORMS = ("l2", "l1", "l0")
-EXP_IS_ZERO = 800.0  # exp(-800) is 0, in float64 too
+LN2 = math.log(2.0)
+EXP_IS_ZERO = 127 * LN2  # from exp(-127 ln 2) on it is 0: float32 has no smaller normal number
 
 
 @keras.saving.register_keras_serializable(package="keras_l0")
@@ -104,8 +107,7 @@ def _functions(has_l2: bool, has_l0: bool, beta: float) -> tuple[Callable[..., A
         if has_l2:
             parts.append(l2 * ops.square(w))
         if has_l0:
-            # Not `abs`: XLA would write out what the value and the gradient have in common.
-            parts.append(-l0 * ops.expm1(-beta * ops.maximum(w, -w)))
+            parts.append(l0 * _counted(w, beta))
         return _total(sum(parts[1:], parts[0])) if parts else ops.zeros((), w.dtype)
 
     def slope(w: Any, l2: Any, l0: Any, scale: Any) -> Any:
@@ -113,51 +115,66 @@ def _functions(has_l2: bool, has_l0: bool, beta: float) -> tuple[Callable[..., A
         if has_l2:
             parts.append((2.0 * l2 * scale) * w)
         if has_l0:
-            size = ops.minimum(ops.abs(w), EXP_IS_ZERO / beta)
-            x = beta * size
-            # exp turns a rounding of its argument x into a relative error of up to x times that.
-            exact = ops.exp(-x) * (1.0 - _lost(beta, size, x))
-            parts.append((l0 * beta * scale) * (ops.sign(w) * exact))
+            parts.append((l0 * beta * scale) * _slope(w, beta))
         return sum(parts[1:], parts[0]) if parts else ops.zeros_like(w)
 
-    return _joined(value), _joined(slope)
+    return fused(value), fused(slope)
 
 
-def _joined(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, in one pass over the weights: TensorFlow takes one for each operation."""
-    if keras.config.backend() != "tensorflow" or not _has_xla():
-        return function
-    import tensorflow as tf
-
-    compiled = tf.function(function, jit_compile=True)
-
-    def joined(*args: Any) -> Any:
-        # Called by itself it would be compiled for one evaluation.
-        return (function if tf.executing_eagerly() else compiled)(*args)
-
-    return joined
+def _counted(w: Any, beta: float) -> Any:
+    """``1 - exp(-beta * abs(w))``."""
+    if keras.config.backend() == "tensorflow" and _in_float32(w):
+        p, m = _decay(ops.abs(w), beta)  # in half the time of `expm1` there
+        return (1.0 - p) - p * m
+    # Not `abs`: XLA would write out what the value and the gradient have in common.
+    return -ops.expm1(-beta * ops.maximum(w, -w))
 
 
-@functools.cache
-def _has_xla() -> bool:
-    """Whether this TensorFlow compiles by XLA, which not every build of it does."""
-    import tensorflow as tf
-
-    try:
-        with tf.init_scope():
-            tf.function(tf.exp, jit_compile=True)(0.0)
-    except (tf.errors.OpError, NotImplementedError):
-        return False
-    return True
+def _slope(w: Any, beta: float) -> Any:
+    """``sign(w) * exp(-beta * abs(w))``."""
+    size = ops.abs(w)
+    if not _in_float32(w):
+        return ops.sign(w) * ops.exp(-beta * size)
+    p, m = _decay(size, beta)
+    return ops.sign(w) * (p * (1.0 + m))
 
 
-def _lost(factor: float, x: Any, product: Any) -> Any:
-    """``factor · x − product``, where ``product`` is the rounded one (Dekker, 1971)."""
-    mantissa, exponent = math.frexp(factor)
-    upper = math.ldexp(round(mantissa * 2**12), exponent - 12)
-    # 12 of float32's 24 digits, as in ``upper``, so that the product of the two is exact.
-    high = 4097.0 * x - (4097.0 * x - x)
-    return (upper * high - product) + upper * (x - high) + (factor - upper) * x
+def _in_float32(x: Any) -> bool:
+    return keras.backend.standardize_dtype(x.dtype) == "float32"
+
+
+def _decay(size: Any, beta: float) -> tuple[Any, Any]:
+    """Such p and m that ``exp(-beta * size) = p * (1 + m)``, for sizes ≥ 0 in float32.
+
+    ``exp`` turns a rounding of its argument x into a relative error of up to x times that. So
+    ``p = 2 ** -k`` and ``m = expm1(k ln 2 - beta * size)``, with a whole k: the difference is small
+    and, in two parts, exact (Cody and Waite, 1980).
+    """
+    half_life = LN2 / beta
+    mantissa, exponent = math.frexp(half_life)
+    upper = math.ldexp(round(mantissa * 2**17), exponent - 17)  # k has 7 of float32's 24 digits
+    size = ops.minimum(size, EXP_IS_ZERO / beta)
+    k = ops.round(size * (1.0 / half_life))
+    rest = beta * ((k * upper - size) + k * (half_life - upper))
+    # The last digits of 1.5 · 2²³ − k are −k: moved to where a float32 has its exponent.
+    bits = ops.left_shift(ops.view(1.5 * 2**23 - k, "int32"), 23)
+    return ops.view(bits + (127 << 23), "float32"), _expm1(rest)
+
+
+# None of its six points is 0.
+_SERIES = Chebyshev.interpolate(lambda x: np.expm1(x) / x, 5, (-LN2 / 2, LN2 / 2))
+_COEFFICIENTS = _SERIES.convert(kind=Polynomial).coef.tolist()
+
+
+def _expm1(x: Any) -> Any:
+    """``expm1`` for ``|x| <= ln 2 / 2``, to 1e-8."""
+    if keras.config.backend() == "torch":
+        return ops.expm1(x)
+    # XLA would write out what it takes for dear, where several results need it.
+    *lower, total = _COEFFICIENTS
+    for coefficient in reversed(lower):
+        total = total * x + coefficient
+    return total * x
 
 
 def _total(x: Any) -> Any:

@@ -16,7 +16,7 @@ from keras import ops
 from numpy.typing import NDArray
 from strategies import invalid
 
-from keras_l0 import L2L0, largest_alpha, regularizers, scaling_factor, zero_attraction
+from keras_l0 import L2L0, fusion, largest_alpha, regularizers, scaling_factor, zero_attraction
 
 Factors = tuple[float, float, float]
 
@@ -130,10 +130,9 @@ def test_value_and_gradient_are_right_for_any_shape(
 
 @pytest.mark.parametrize("factors", FACTORS)
 def test_gradient_is_the_formula_in_float64(factors: Factors) -> None:
-    # exp takes its argument's rounding times the argument, hence no more than |βw| = 16.
-    w = spread(1e-6, 16 / factors[2])
+    w = spread(1e-6, 85 / factors[2])  # exp(-88) is 0 in float32
     expected = gradient_oracle(w, *factors)
-    np.testing.assert_allclose(gradient_of(L2L0(*factors), w), expected, rtol=1e-5)
+    np.testing.assert_allclose(gradient_of(L2L0(*factors), w), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("factors", [(0.3, 0.0, 10.0), (0.0, 0.7, 1.0), (0.2, 0.5, 10.0)])
@@ -498,7 +497,7 @@ def test_the_penalty_is_the_same_where_tensorflow_has_no_xla(
 ) -> None:
     import tensorflow as tf
 
-    has_xla = regularizers._has_xla
+    has_xla = fusion._has_xla
     w = keras.Variable(np.random.default_rng(0).normal(size=(30, 7)).astype(np.float32))
 
     def evaluated() -> Any:
@@ -508,7 +507,7 @@ def test_the_penalty_is_the_same_where_tensorflow_has_no_xla(
 
     found = [evaluated().numpy()]  # eagerly, where nothing is compiled
     for has in (True, False):
-        monkeypatch.setattr(regularizers, "_has_xla", lambda has=has: has)
+        monkeypatch.setattr(fusion, "_has_xla", lambda has=has: has)
         regularizers._functions.cache_clear()
         found.append(tf.function(evaluated)().numpy())
     regularizers._functions.cache_clear()
@@ -522,22 +521,10 @@ def test_one_compilation_serves_all_strengths(monkeypatch: pytest.MonkeyPatch) -
     import tensorflow as tf
 
     made = []
-    monkeypatch.setattr(regularizers, "_joined", lambda f: made.append(tf.function(f)) or made[-1])
+    monkeypatch.setattr(regularizers, "fused", lambda f: made.append(tf.function(f)) or made[-1])
     regularizers._functions.cache_clear()
     w = keras.Variable(np.ones((3, 2), np.float32))
     found = [float(tf.function(L2L0(l2, 1e-2, 12.0))(w)) for l2 in (1e-3, 2e-3, 3e-3)]
     regularizers._functions.cache_clear()
     assert len(set(found)) == 3
     assert [f.experimental_get_tracing_count() for f in made] == [1, 0]
-
-
-def test_a_tensorflow_without_xla_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    tf = pytest.importorskip("tensorflow", reason="its error is what is caught")
-
-    def refused(*_: Any, **__: Any) -> Any:
-        raise tf.errors.InvalidArgumentError(None, None, "no compiler for this platform")
-
-    regularizers._has_xla.cache_clear()
-    monkeypatch.setattr(tf, "function", refused)
-    assert not regularizers._has_xla()
-    regularizers._has_xla.cache_clear()

@@ -25,6 +25,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from keras_l0.fusion import fused
+
 _HOLDS = "_keras_l0_holds"
 
 # What the switch of a hold says: which value is held. No weight has the other one.
@@ -100,12 +102,12 @@ class Hold:
                 del vars(link)["save_own_variables"], vars(link)["load_own_variables"]
 
     def masks(self) -> list[tuple[keras.Variable, Any]]:
-        """Each variable with its mask, 0 or false where it is held, in the step that is traced."""
+        """Each variable with its mask, false where it is held, in the step that is traced."""
         masks = []
         for variable in self.variables:
             w = ops.convert_to_tensor(variable)
             masks.append((variable, ops.not_equal(w, ops.cast(self._held, w.dtype))))
-        return masks + [(variable, ops.convert_to_tensor(free)) for variable, free in self._pins]
+        return masks + [(variable, ops.cast(free, "bool")) for variable, free in self._pins]
 
     def _own(self) -> list[keras.Variable]:
         """What it added to the optimizer's variables."""
@@ -137,13 +139,28 @@ def _holding(
     """``apply`` with the zeros held."""
 
     def holding_apply(grads: Any, trainable_variables: Any = None) -> None:
-        held = [pair for hold in vars(optimizer)[_HOLDS] for pair in hold.masks()]
+        masks = [pair for hold in vars(optimizer)[_HOLDS] for pair in hold.masks()]
         apply(grads, trainable_variables)
-        for variable, mask in held:
-            for value in (variable, *_averages(optimizer, variable)):
-                value.assign(ops.multiply(value, ops.cast(mask, value.dtype)))
+        _multiply(
+            [
+                (value, mask)
+                for variable, mask in masks
+                for value in (variable, *_averages(optimizer, variable))
+            ]
+        )
 
     return holding_apply
+
+
+def _multiply(masked: Sequence[tuple[keras.Variable, Any]]) -> None:
+    """Sets each variable to zero where its mask is false."""
+    variables = [variable for variable, _ in masked]
+
+    def multiply(*masks: Any) -> None:
+        for variable, mask in zip(variables, masks, strict=True):
+            variable.assign(ops.multiply(variable, ops.cast(mask, variable.dtype)))
+
+    fused(multiply, variables)(*(mask for _, mask in masked))
 
 
 def _averages(

@@ -1,0 +1,101 @@
+"""What is fused has the values of what is not, wherever its variables lie."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_l0 import fusion
+
+on_tensorflow = pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="the others have nothing to fuse here"
+)
+
+
+def test_a_function_is_the_same_called_by_itself() -> None:
+    w = ops.convert_to_tensor(np.array([1.0, -2.0], np.float32))
+    found = fusion.fused(lambda x: ops.sum(ops.square(x)))(w)
+    assert float(found) == 5.0
+
+
+@on_tensorflow
+@pytest.mark.parametrize("has_xla", [True, False])
+def test_variables_are_assigned_in_the_graph(
+    has_xla: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow as tf
+
+    monkeypatch.setattr(fusion, "_has_xla", lambda: has_xla)
+    variables = [keras.Variable(np.ones(3, np.float32)), keras.Variable(np.ones(2, np.float32))]
+
+    def double(*by: Any) -> None:
+        for variable, factor in zip(variables, by, strict=True):
+            variable.assign(variable * factor)
+
+    @tf.function
+    def step() -> None:
+        fusion.fused(double, variables)(tf.constant(2.0), tf.constant(3.0))
+
+    step()
+    step()
+    assert [variable.numpy().tolist() for variable in variables] == [[4.0] * 3, [9.0] * 2]
+    nodes = step.get_concrete_function().graph.as_graph_def().node
+    assert any("_XlaMustCompile" in node.attr for node in nodes) == has_xla
+
+
+TWO_DEVICES = """
+import tensorflow as tf
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_l0 import KeepZeros, fusion, prune
+
+inputs = keras.Input((6,))
+with tf.device("CPU:0"):
+    x = layers.Dense(5, "tanh")(inputs)
+with tf.device("CPU:1"):
+    model = keras.Model(inputs, layers.Dense(4)(x))
+kernels = [layer.kernel for layer in model.layers[1:]]
+assert len({kernel.value.device for kernel in kernels}) == 2
+assert fusion._has_xla()
+prune(model, 0.5)
+before = [kernel.numpy() for kernel in kernels]
+model.compile("adam", "mse")
+x, y = np.random.default_rng(0).normal(size=(2, 8, 6)).astype("float32")
+model.fit(x, y[:, :4], epochs=3, verbose=0, callbacks=[KeepZeros()])
+for old, kernel in zip(before, kernels):
+    new = kernel.numpy()
+    assert ((old == 0) == (new == 0)).all()
+    assert (old != new).sum() == (old != 0).sum()
+"""
+
+
+@on_tensorflow
+def test_zeros_are_held_where_layers_lie_on_two_devices(tmp_path: Path) -> None:
+    """XLA compiles for one device."""
+    script = tmp_path / "two_devices.py"
+    script.write_text(TWO_DEVICES)
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
+def test_a_tensorflow_without_xla_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    tf = pytest.importorskip("tensorflow", reason="its error is what is caught")
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise tf.errors.InvalidArgumentError(None, None, "no compiler for this platform")
+
+    fusion._has_xla.cache_clear()
+    monkeypatch.setattr(tf, "function", refused)
+    assert not fusion._has_xla()
+    fusion._has_xla.cache_clear()
