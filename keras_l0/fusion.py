@@ -19,7 +19,7 @@ def fused(
         function: a function of tensors.
         assigned: the variables that it assigns. XLA takes them only from one device.
     """
-    if keras.config.backend() != "tensorflow" or not _has_xla():
+    if keras.config.backend() != "tensorflow":
         return function
     import tensorflow as tf
 
@@ -27,10 +27,19 @@ def fused(
 
     def call(*args: Any) -> Any:
         # Called by itself it would be compiled for one evaluation.
-        apart = tf.executing_eagerly() or len({each.value.device for each in assigned}) > 1
-        return (function if apart else compiled)(*args)
+        together = is_fusing() and len({each.value.device for each in assigned}) <= 1
+        return (compiled if together else function)(*args)
 
     return call
+
+
+def is_fusing() -> bool:
+    """Whether operations are joined here: then many cheap ones are better than a dear one."""
+    if keras.config.backend() != "tensorflow":
+        return bool(keras.config.backend() == "jax")
+    import tensorflow as tf
+
+    return not tf.executing_eagerly() and _has_xla()
 
 
 @functools.cache

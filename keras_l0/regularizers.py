@@ -16,7 +16,7 @@ from numpy.polynomial import Chebyshev, Polynomial
 from numpy.typing import ArrayLike, NDArray
 
 from keras_l0.errors import at_least, choice, invalid_argument, is_finite
-from keras_l0.fusion import fused
+from keras_l0.fusion import fused, is_fusing
 
 NORMS = ("l2", "l1", "l0")
 LN2 = math.log(2.0)
@@ -123,8 +123,8 @@ def _functions(has_l2: bool, has_l0: bool, beta: float) -> tuple[Callable[..., A
 
 def _counted(w: Any, beta: float) -> Any:
     """``1 - exp(-beta * abs(w))``."""
-    if keras.config.backend() == "tensorflow" and _in_float32(w):
-        p, m = _decay(ops.abs(w), beta)  # in half the time of `expm1` there
+    if keras.config.backend() == "tensorflow" and is_fusing() and _in_float32(w):
+        p, m = _decay(ops.abs(w), beta)  # in half the time of its `expm1`
         return (1.0 - p) - p * m
     # Not `abs`: XLA would write out what the value and the gradient have in common.
     return -ops.expm1(-beta * ops.maximum(w, -w))
@@ -168,7 +168,7 @@ _COEFFICIENTS = _SERIES.convert(kind=Polynomial).coef.tolist()
 
 def _expm1(x: Any) -> Any:
     """``expm1`` for ``|x| <= ln 2 / 2``, to 1e-8."""
-    if keras.config.backend() == "torch":
+    if not is_fusing():
         return ops.expm1(x)
     # XLA would write out what it takes for dear, where several results need it.
     *lower, total = _COEFFICIENTS

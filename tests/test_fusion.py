@@ -23,6 +23,14 @@ def test_a_function_is_the_same_called_by_itself() -> None:
     assert float(found) == 5.0
 
 
+def test_operations_are_joined_by_jax_and_in_tensorflows_graphs() -> None:
+    assert fusion.is_fusing() == (keras.config.backend() == "jax")
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        assert tf.function(fusion.is_fusing)()
+
+
 @on_tensorflow
 @pytest.mark.parametrize("has_xla", [True, False])
 def test_variables_are_assigned_in_the_graph(
