@@ -68,7 +68,7 @@ def test_what_a_file_may_name_is_there_after_the_import_and_all_else_comes_when_
     code = "import json, sys, keras_l0; print(json.dumps(sorted(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     found = [name for name in json.loads(run.stdout) if name.partition(".")[0] == "keras_l0"]
-    own = "composite errors filter_penalties optimizers regularizers"
+    own = "composite errors filter_penalties fusion optimizers regularizers"
     assert found == ["keras_l0", *(f"keras_l0.{name}" for name in own.split())]
 
 
