@@ -1,40 +1,45 @@
 """Many operations in one pass over their arrays, where the backend would take one for each."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 
-def fused(
-    function: Callable[..., Any], assigned: Sequence[keras.Variable] = ()
-) -> Callable[..., Any]:
+def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, compiled by XLA within a TensorFlow graph; elsewhere as it is.
 
-    JAX joins operations by itself, PyTorch runs each on its own. Variables that the function
-    assigns are written in place, without an array for the new value.
+    There it is traced once for all arguments of the same shapes, and what it assigns is written in
+    place. JAX joins operations by itself, PyTorch runs each on its own.
 
     Args:
-        function: a function of tensors.
-        assigned: the variables that it assigns. XLA takes them only from one device.
+        function: a function of tensors, and of variables, which it may assign.
     """
     if keras.config.backend() != "tensorflow":
         return function
     import tensorflow as tf
 
-    compiled = tf.function(function, jit_compile=True)
+    compiled = tf.function(function, jit_compile=True, autograph=False)
 
     def call(*args: Any) -> Any:
-        # Called by itself it would be compiled for one evaluation.
-        together = is_fusing() and len({each.value.device for each in assigned}) <= 1
-        return (compiled if together else function)(*args)
+        # XLA takes variables of one device, that on which it runs.
+        devices = {each.value.device for each in args if isinstance(each, keras.Variable)}
+        apart = len(devices) > 1 or (devices and tf.distribute.has_strategy())
+        if apart or not is_fusing():
+            return function(*args)
+        with tf.device(next(iter(devices), None)):
+            own = (each.value if isinstance(each, keras.Variable) else each for each in args)
+            return compiled(*own)
 
     return call
 
 
 def is_fusing() -> bool:
-    """Whether operations are joined here: then many cheap ones are better than a dear one."""
+    """Whether operations are joined, as by ``jax.jit`` and by XLA in a TensorFlow graph.
+
+    Then many that are cheap cost less than a dear one.
+    """
     if keras.config.backend() != "tensorflow":
         return bool(keras.config.backend() == "jax")
     import tensorflow as tf

@@ -20,7 +20,7 @@ from keras_l0.fusion import fused, is_fusing
 
 NORMS = ("l2", "l1", "l0")
 LN2 = math.log(2.0)
-EXP_IS_ZERO = 127 * LN2  # from exp(-127 ln 2) on it is 0: float32 has no smaller normal number
+EXP_IS_ZERO = 127 * LN2  # exp(-127 ln 2) is less than any normal float32
 
 
 @keras.saving.register_keras_serializable(package="keras_l0")
@@ -157,8 +157,9 @@ def _decay(size: Any, beta: float) -> tuple[Any, Any]:
     k = ops.round(size * (1.0 / half_life))
     rest = beta * ((k * upper - size) + k * (half_life - upper))
     # The last digits of 1.5 · 2²³ − k are −k: moved to where a float32 has its exponent.
-    bits = ops.left_shift(ops.view(1.5 * 2**23 - k, "int32"), 23)
-    return ops.view(bits + (127 << 23), "float32"), _expm1(rest)
+    # A last axis of a known size is what `view` asks for.
+    bits = ops.left_shift(ops.view(ops.expand_dims(1.5 * 2**23 - k, -1), "int32"), 23)
+    return ops.squeeze(ops.view(bits + (127 << 23), "float32"), -1), _expm1(rest)
 
 
 # None of its six points is 0.
@@ -167,7 +168,7 @@ _COEFFICIENTS = _SERIES.convert(kind=Polynomial).coef.tolist()
 
 
 def _expm1(x: Any) -> Any:
-    """``expm1`` for ``|x| <= ln 2 / 2``, to 1e-8."""
+    """``expm1`` for ``|x| <= ln 2 / 2``, to 2e-8."""
     if not is_fusing():
         return ops.expm1(x)
     # XLA would write out what it takes for dear, where several results need it.

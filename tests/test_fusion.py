@@ -39,24 +39,31 @@ def test_variables_are_assigned_in_the_graph(
     import tensorflow as tf
 
     monkeypatch.setattr(fusion, "_has_xla", lambda: has_xla)
-    variables = [keras.Variable(np.ones(3, np.float32)), keras.Variable(np.ones(2, np.float32))]
+    traces = []
 
-    def double(*by: Any) -> None:
-        for variable, factor in zip(variables, by, strict=True):
-            variable.assign(variable * factor)
+    @fusion.fused
+    def multiply(variable: Any, by: Any) -> None:
+        traces.append(1)
+        variable.assign(variable * by)
 
-    @tf.function
-    def step() -> None:
-        fusion.fused(double, variables)(tf.constant(2.0), tf.constant(3.0))
+    def trained() -> tuple[Any, Any]:
+        variable = keras.Variable(np.ones(3, np.float32))
+        step = tf.function(lambda: multiply(variable, tf.constant(2.0)))
+        step()
+        step()
+        return variable, step
 
-    step()
-    step()
-    assert [variable.numpy().tolist() for variable in variables] == [[4.0] * 3, [9.0] * 2]
+    for _ in range(3):
+        variable, step = trained()
+        assert variable.numpy().tolist() == [4.0] * 3
     nodes = step.get_concrete_function().graph.as_graph_def().node
     assert any("_XlaMustCompile" in node.attr for node in nodes) == has_xla
+    assert len(traces) == (1 if has_xla else 3)  # once for all of the shape
 
 
 TWO_DEVICES = """
+import sys
+
 import tensorflow as tf
 
 (cpu,) = tf.config.list_physical_devices("CPU")
@@ -70,12 +77,12 @@ from keras_l0 import KeepZeros, fusion, prune
 
 keras.utils.set_random_seed(0)
 inputs = keras.Input((6,))
-with tf.device("CPU:0"):
+with tf.device(sys.argv[1]):
     x = layers.Dense(5, "tanh")(inputs)
 with tf.device("CPU:1"):
     model = keras.Model(inputs, layers.Dense(4)(x))
 kernels = [layer.kernel for layer in model.layers[1:]]
-assert len({kernel.value.device for kernel in kernels}) == 2
+assert len({kernel.value.device for kernel in kernels}) == int(sys.argv[2])
 assert fusion._has_xla()
 prune(model, 0.5)
 before = [kernel.numpy() for kernel in kernels]
@@ -90,11 +97,15 @@ for old, kernel in zip(before, kernels):
 
 
 @on_tensorflow
-def test_zeros_are_held_where_layers_lie_on_two_devices(tmp_path: Path) -> None:
-    """XLA compiles for one device."""
+@pytest.mark.parametrize(("first", "number"), [("CPU:0", 2), ("CPU:1", 1)])
+def test_zeros_are_held_on_whatever_devices_the_layers_lie(
+    first: str, number: int, tmp_path: Path
+) -> None:
+    """XLA compiles for one device, and the step's is CPU:0."""
     script = tmp_path / "two_devices.py"
     script.write_text(TWO_DEVICES)
-    run = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    command = [sys.executable, str(script), first, str(number)]
+    run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
 
 
@@ -106,5 +117,6 @@ def test_a_tensorflow_without_xla_is_found_out(monkeypatch: pytest.MonkeyPatch) 
 
     fusion._has_xla.cache_clear()
     monkeypatch.setattr(tf, "function", refused)
-    assert not fusion._has_xla()
+    found = fusion._has_xla()
     fusion._has_xla.cache_clear()
+    assert not found

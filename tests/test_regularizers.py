@@ -489,6 +489,21 @@ def test_a_learning_rate_may_be_a_numpy_number(function: Function) -> None:
     np.testing.assert_allclose(found, function(norm="l2", learning_rate=0.5), rtol=1e-12)
 
 
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="the others have none")
+@pytest.mark.parametrize("shape", [(6, None), (None, 3), (None, None)])
+def test_a_size_may_be_unknown_when_the_step_is_traced(shape: tuple[int | None, ...]) -> None:
+    import tensorflow as tf
+
+    w = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    regularizer = L2L0(1e-3, 1e-2, 12.0)
+    traced = tf.function(regularizer, input_signature=[tf.TensorSpec(shape, "float32")])
+    np.testing.assert_allclose(float(traced(w)), value(regularizer, w), rtol=1e-6)
+    found = tf.function(
+        lambda w: gradient(regularizer, w), input_signature=[tf.TensorSpec(shape, "float32")]
+    )(w)
+    np.testing.assert_allclose(found, gradient_oracle(w, 1e-3, 1e-2, 12.0), rtol=1e-6)
+
+
 @pytest.mark.skipif(
     keras.config.backend() != "tensorflow", reason="the others join operations by themselves"
 )

@@ -141,26 +141,22 @@ def _holding(
     def holding_apply(grads: Any, trainable_variables: Any = None) -> None:
         masks = [pair for hold in vars(optimizer)[_HOLDS] for pair in hold.masks()]
         apply(grads, trainable_variables)
-        _multiply(
-            [
-                (value, mask)
-                for variable, mask in masks
-                for value in (variable, *_averages(optimizer, variable))
-            ]
-        )
+        held = [
+            (value, mask)
+            for variable, mask in masks
+            for value in (variable, *_averages(optimizer, variable))
+        ]
+        _mask(*(value for value, _ in held), *(mask for _, mask in held))
 
     return holding_apply
 
 
-def _multiply(masked: Sequence[tuple[keras.Variable, Any]]) -> None:
-    """Sets each variable to zero where its mask is false."""
-    variables = [variable for variable, _ in masked]
-
-    def multiply(*masks: Any) -> None:
-        for variable, mask in zip(variables, masks, strict=True):
-            variable.assign(ops.multiply(variable, ops.cast(mask, variable.dtype)))
-
-    fused(multiply, variables)(*(mask for _, mask in masked))
+@fused
+def _mask(*variables_and_masks: Any) -> None:
+    """Sets each of the variables to zero where its mask, one of as many after them, is false."""
+    number = len(variables_and_masks) // 2
+    for variable, mask in zip(variables_and_masks, variables_and_masks[number:], strict=False):
+        variable.assign(ops.where(mask, variable, ops.zeros((), variable.dtype)))
 
 
 def _averages(
