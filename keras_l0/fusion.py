@@ -1,36 +1,38 @@
 """Many operations in one pass over their arrays, where the backend would take one for each."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
 
-def fused(function: Callable[..., Any]) -> Callable[..., Any]:
+def fused(
+    function: Callable[..., Any], assigned: Sequence[keras.Variable] = ()
+) -> Callable[..., Any]:
     """The function, compiled by XLA within a TensorFlow graph; elsewhere as it is.
 
     There it is traced once for all arguments of the same shapes, and what it assigns is written in
     place. JAX joins operations by itself, PyTorch runs each on its own.
 
     Args:
-        function: a function of tensors, and of variables, which it may assign.
+        function: a function of tensors.
+        assigned: the variables that it assigns.
     """
     if keras.config.backend() != "tensorflow":
         return function
     import tensorflow as tf
 
     compiled = tf.function(function, jit_compile=True, autograph=False)
+    # XLA takes variables of one device, that on which it runs.
+    devices = {variable.value.device for variable in assigned}
+    apart = len(devices) > 1 or (bool(assigned) and tf.distribute.has_strategy())
 
     def call(*args: Any) -> Any:
-        # XLA takes variables of one device, that on which it runs.
-        devices = {each.value.device for each in args if isinstance(each, keras.Variable)}
-        apart = len(devices) > 1 or (devices and tf.distribute.has_strategy())
         if apart or not is_fusing():
             return function(*args)
         with tf.device(next(iter(devices), None)):
-            own = (each.value if isinstance(each, keras.Variable) else each for each in args)
-            return compiled(*own)
+            return compiled(*args)
 
     return call
 

@@ -160,6 +160,17 @@ def test_zeros_are_the_same_ones_20_epochs_after_pruning(name: str) -> None:
     assert_holds(model)
 
 
+def test_zeros_are_held_where_the_gradients_are_nan() -> None:
+    model = net()
+    model.compile("sgd", "mse")
+    prune(model, 0.5)
+    before = kernels(model)
+    model.fit(X, np.full_like(Y, np.nan), epochs=1, callbacks=[KeepZeros()], **FIT)
+    for path, values in kernels(model).items():
+        assert (values[before[path] == 0] == 0).all()
+        assert np.isnan(values[before[path] != 0]).all()
+
+
 def test_zeros_are_lost_without_the_callback() -> None:
     """So that the tests above can fail."""
     model = net()

@@ -146,17 +146,20 @@ def _holding(
             for variable, mask in masks
             for value in (variable, *_averages(optimizer, variable))
         ]
-        _mask(*(value for value, _ in held), *(mask for _, mask in held))
+        _mask(held)
 
     return holding_apply
 
 
-@fused
-def _mask(*variables_and_masks: Any) -> None:
-    """Sets each of the variables to zero where its mask, one of as many after them, is false."""
-    number = len(variables_and_masks) // 2
-    for variable, mask in zip(variables_and_masks, variables_and_masks[number:], strict=False):
-        variable.assign(ops.where(mask, variable, ops.zeros((), variable.dtype)))
+def _mask(held: Sequence[tuple[keras.Variable, Any]]) -> None:
+    """Sets each variable to zero where its mask is false."""
+    variables = [variable for variable, _ in held]
+
+    def mask(*masks: Any) -> None:
+        for variable, free in zip(variables, masks, strict=True):
+            variable.assign(ops.where(free, variable, ops.zeros((), variable.dtype)))
+
+    fused(mask, variables)(*(free for _, free in held))
 
 
 def _averages(
