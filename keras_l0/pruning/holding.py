@@ -157,7 +157,8 @@ def _mask(held: Sequence[tuple[keras.Variable, Any]]) -> None:
 
     def mask(*masks: Any) -> None:
         for variable, free in zip(variables, masks, strict=True):
-            variable.assign(ops.where(free, variable, ops.zeros((), variable.dtype)))
+            value = ops.convert_to_tensor(variable)
+            variable.assign(ops.where(free, value, ops.zeros_like(value)))
 
     fused(mask, variables)(*(free for _, free in held))
 
