@@ -1,38 +1,25 @@
 """Many operations in one pass over their arrays, where the backend would take one for each."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 
-def fused(
-    function: Callable[..., Any], assigned: Sequence[keras.Variable] = ()
-) -> Callable[..., Any]:
-    """The function, compiled by XLA within a TensorFlow graph; elsewhere as it is.
+def fused(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of tensors, compiled by XLA within a TensorFlow graph; elsewhere as it is.
 
-    There it is traced once for all arguments of the same shapes, and what it assigns is written in
-    place. JAX joins operations by itself, PyTorch runs each on its own.
-
-    Args:
-        function: a function of tensors.
-        assigned: the variables that it assigns.
+    JAX joins operations by itself, PyTorch runs each on its own.
     """
     if keras.config.backend() != "tensorflow":
         return function
     import tensorflow as tf
 
     compiled = tf.function(function, jit_compile=True, autograph=False)
-    # XLA takes variables of one device, that on which it runs.
-    devices = {variable.value.device for variable in assigned}
-    apart = len(devices) > 1 or (bool(assigned) and tf.distribute.has_strategy())
 
     def call(*args: Any) -> Any:
-        if apart or not is_fusing():
-            return function(*args)
-        with tf.device(next(iter(devices), None)):
-            return compiled(*args)
+        return (compiled if is_fusing() else function)(*args)
 
     return call
 

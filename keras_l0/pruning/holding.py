@@ -25,8 +25,6 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from keras_l0.fusion import fused
-
 _HOLDS = "_keras_l0_holds"
 
 # What the switch of a hold says: which value is held. No weight has the other one.
@@ -141,26 +139,12 @@ def _holding(
     def holding_apply(grads: Any, trainable_variables: Any = None) -> None:
         masks = [pair for hold in vars(optimizer)[_HOLDS] for pair in hold.masks()]
         apply(grads, trainable_variables)
-        held = [
-            (value, mask)
-            for variable, mask in masks
-            for value in (variable, *_averages(optimizer, variable))
-        ]
-        _mask(held)
+        for variable, mask in masks:
+            for held in (variable, *_averages(optimizer, variable)):
+                value = ops.convert_to_tensor(held)
+                held.assign(ops.where(mask, value, ops.zeros((), held.dtype)))
 
     return holding_apply
-
-
-def _mask(held: Sequence[tuple[keras.Variable, Any]]) -> None:
-    """Sets each variable to zero where its mask is false."""
-    variables = [variable for variable, _ in held]
-
-    def mask(*masks: Any) -> None:
-        for variable, free in zip(variables, masks, strict=True):
-            value = ops.convert_to_tensor(variable)
-            variable.assign(ops.where(free, value, ops.zeros_like(value)))
-
-    fused(mask, variables)(*(free for _, free in held))
 
 
 def _averages(
