@@ -162,9 +162,11 @@ def _decay(size: Any, beta: float) -> tuple[Any, Any]:
     return ops.squeeze(ops.view(bits + (127 << 23), "float32"), -1), _expm1(rest)
 
 
-# None of its six points is 0.
-_SERIES = Chebyshev.interpolate(lambda x: np.expm1(x) / x, 5, (-LN2 / 2, LN2 / 2))
-_COEFFICIENTS = _SERIES.convert(kind=Polynomial).coef.tolist()
+@functools.cache  # when a penalty is first evaluated: the import is to be quick
+def _series() -> list[float]:
+    """The coefficients of ``expm1(x) / x`` for ``|x| <= ln 2 / 2``."""
+    found = Chebyshev.interpolate(lambda x: np.expm1(x) / x, 5, (-LN2 / 2, LN2 / 2))  # never at 0
+    return [float(coefficient) for coefficient in found.convert(kind=Polynomial).coef]
 
 
 def _expm1(x: Any) -> Any:
@@ -172,7 +174,7 @@ def _expm1(x: Any) -> Any:
     if not is_fusing():
         return ops.expm1(x)
     # XLA would write out what it takes for dear, where several results need it.
-    *lower, total = _COEFFICIENTS
+    *lower, total = _series()
     for coefficient in reversed(lower):
         total = total * x + coefficient
     return total * x

@@ -1,4 +1,4 @@
-"""What is fused has the values of what is not, wherever its variables lie."""
+"""What is fused has the values of what is not, on whatever device."""
 
 import subprocess
 import sys
