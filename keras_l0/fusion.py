@@ -1,7 +1,7 @@
 """Many operations in one pass over their arrays, where the backend would take one for each."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -22,6 +22,50 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
         return (compiled if is_fusing() else function)(*args)
 
     return call
+
+
+def fused_update(
+    update: Callable[..., None],
+    grads: Sequence[Any],
+    variables: Sequence[keras.Variable],
+    optimizer: keras.optimizers.Optimizer,
+) -> None:
+    """``update(*grads)``, which steps the optimizer: within a TensorFlow graph compiled by XLA.
+
+    Keras' optimizers take a dozen passes over their arrays there. What XLA may not know runs as
+    it is.
+    """
+    if keras.config.backend() != "tensorflow" or not _compiles(grads, variables, optimizer):
+        update(*grads)
+        return
+    import tensorflow as tf
+
+    with tf.device(variables[0].value.device):
+        tf.function(update, jit_compile=True, autograph=False)(*grads)
+
+
+def _compiles(
+    grads: Sequence[Any],
+    variables: Sequence[keras.Variable],
+    optimizer: keras.optimizers.Optimizer,
+) -> bool:
+    """Whether a step is one of dense gradients, on one device, in a graph, of Keras' own classes.
+
+    A class of somebody else may have operations that XLA does not know.
+    """
+    import tensorflow as tf
+
+    if not is_fusing() or tf.distribute.has_strategy():
+        return False
+    if any(isinstance(grad, tf.IndexedSlices) for grad in grads):
+        return False
+    if not all(isinstance(one, keras.Variable) for one in variables):  # but TensorFlow's
+        return False
+    devices = {one.value.device for one in (*variables, *optimizer.variables)}
+    parts = [optimizer, *getattr(optimizer, "optimizers", ())]  # a MultiOptimizer has parts
+    run = [*parts, *(part._learning_rate for part in parts), *(one.constraint for one in variables)]
+    modules = {type(one).__module__.split(".")[0] for one in run if one is not None}
+    return len(devices) == 1 and modules == {"keras"}
 
 
 def is_fusing() -> bool:

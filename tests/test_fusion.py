@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from keras import ops
+from keras import layers, ops
 
-from keras_l0 import fusion
+from keras_l0 import KeepZeros, fusion, prune
 
 on_tensorflow = pytest.mark.skipif(
     keras.config.backend() != "tensorflow", reason="the others have nothing to fuse here"
@@ -44,6 +44,110 @@ def test_a_function_is_compiled_in_the_graph(
     assert float(step(w)) == 5.0
     nodes = step.get_concrete_function(w).graph.as_graph_def().node
     assert any("_XlaMustCompile" in node.attr for node in nodes) == has_xla
+
+
+def by_numpy(x: Any) -> Any:
+    """What it is given, out of a function of NumPy, which XLA does not compile."""
+    import tensorflow as tf
+
+    return tf.ensure_shape(tf.numpy_function(lambda x: x, [x], x.dtype), x.shape)
+
+
+class OwnRule(keras.optimizers.SGD):
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        super().update_step(by_numpy(gradient), variable, learning_rate)
+
+
+class OwnSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step: Any) -> Any:
+        return by_numpy(ops.convert_to_tensor(0.1)) / (1.0 + ops.cast(step, "float32"))
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+
+class OwnStep(keras.Model):
+    def train_step(self, data: Any) -> Any:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(data[0], data[1], self(data[0]))
+        variables = [one.value for one in self.trainable_weights]
+        grads = tape.gradient(loss, variables)
+        self.optimizer.apply_gradients(zip(grads, variables, strict=True))
+        return {"loss": loss}
+
+
+@on_tensorflow
+@pytest.mark.parametrize(
+    ("what", "compiles"),
+    [
+        ("Keras' own", True),
+        ("a schedule of Keras'", True),
+        ("several optimizers", True),
+        ("an optimizer", False),
+        ("one of several optimizers", False),
+        ("a schedule", False),
+        ("a function for the rate", False),
+        ("a constraint", False),
+        ("sparse gradients", False),
+        ("TensorFlow's variables", False),
+        ("eagerly", False),
+    ],
+)
+def test_a_step_is_compiled_unless_it_has_what_xla_may_not_know(
+    what: str, compiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate: Any = {
+        "a schedule of Keras'": keras.optimizers.schedules.CosineDecay(0.1, 8),
+        "a schedule": OwnSchedule(),
+        "a function for the rate": lambda: by_numpy(ops.convert_to_tensor(0.1)),
+    }.get(what, 0.1)
+    optimizer: Any = (OwnRule if what == "an optimizer" else keras.optimizers.SGD)(rate)
+    dense = layers.Dense(4, kernel_constraint=by_numpy if what == "a constraint" else "unit_norm")
+    if "several optimizers" in what:
+        other = OwnRule(0.1) if what.startswith("one") else keras.optimizers.Adam(0.1)
+        parts = keras.optimizers.OptimizerMap(optimizer, {".*bias": other})
+        optimizer = keras.optimizers.MultiOptimizer(parts)
+    inputs = keras.Input((6,))
+    if what == "sparse gradients":
+        x = layers.Flatten()(layers.Embedding(5, 3)(inputs))
+    else:
+        x = layers.Dense(5, "tanh")(inputs)
+    model = (OwnStep if what == "TensorFlow's variables" else keras.Model)(inputs, dense(x))
+    prune(model, 0.5)
+    model.compile(optimizer, "mse", run_eagerly=what == "eagerly")
+    before = model.get_weights()
+    answers: list[bool] = []
+    known = fusion._compiles
+    monkeypatch.setattr(
+        fusion, "_compiles", lambda *args: answers.append(known(*args)) or answers[-1]
+    )
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 5, (8, 6)).astype("float32"), rng.normal(size=(8, 4))
+    model.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=[KeepZeros()])
+    assert set(answers) == {compiles}
+    for old, new in zip(before, model.get_weights(), strict=True):
+        assert (old != new).any()
+        if old.ndim > 1:
+            np.testing.assert_array_equal(new == 0, old == 0)
+
+
+@on_tensorflow
+def test_a_compiled_step_is_one_call_of_xla() -> None:
+    import tensorflow as tf
+
+    w, optimizer = keras.Variable(np.ones(3, np.float32)), keras.optimizers.SGD(0.5)
+    optimizer.build([w])
+
+    @tf.function
+    def step(grad: Any) -> None:
+        fusion.fused_update(lambda grad: optimizer.apply([grad], [w]), [grad], [w], optimizer)
+
+    step(tf.constant([0.0, 1.0, 2.0]))
+    np.testing.assert_array_equal(w, [1.0, 0.5, 0.0])
+    nodes = step.get_concrete_function(tf.constant([0.0, 1.0, 2.0])).graph.as_graph_def().node
+    assert sum("_XlaMustCompile" in node.attr for node in nodes) == 1
 
 
 TWO_DEVICES = """
@@ -91,6 +195,41 @@ def test_zeros_are_held_on_whatever_devices_the_layers_lie(
     script.write_text(TWO_DEVICES)
     command = [sys.executable, str(script), first, str(number)]
     run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
+STRATEGY = """
+import tensorflow as tf
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_l0 import L2L0, KeepZeros, prune
+
+keras.utils.set_random_seed(0)
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    dense = layers.Dense(5, "tanh", kernel_regularizer=L2L0(1e-3, 1e-3))
+    model = keras.Sequential([keras.Input((6,)), dense])
+    model.compile("adam", "mse")
+prune(model, 0.5)
+before = dense.kernel.numpy()
+x, y = np.random.default_rng(0).normal(size=(2, 8, 6)).astype("float32")
+model.fit(x, y[:, :5], epochs=3, verbose=0, callbacks=[KeepZeros()])
+after = dense.kernel.numpy()
+assert ((before == 0) == (after == 0)).all()
+assert (before != after).any()
+"""
+
+
+@on_tensorflow
+def test_zeros_are_held_on_several_replicas(tmp_path: Path) -> None:
+    script = tmp_path / "strategy.py"
+    script.write_text(STRATEGY)
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
 
 

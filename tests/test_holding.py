@@ -449,12 +449,16 @@ class Counting(layers.Layer):
         return inputs
 
 
-def traces_of(callbacks: Sequence[keras.callbacks.Callback], **compiled: Any) -> int:
+def traces_of(
+    callbacks: Sequence[keras.callbacks.Callback], built: bool = False, **compiled: Any
+) -> int:
     keras.utils.clear_session()
     model = keras.Sequential(
         [keras.Input((12,)), layers.Dense(8, "tanh"), Counting(), layers.Dense(3)]
     )
     model.compile("adam", "mse", **compiled)
+    if built:
+        model.optimizer.build(model.trainable_variables)
     Counting.traces = 0
     model.fit(X, Y, epochs=6, validation_data=(X, Y), callbacks=list(callbacks), **FIT)
     return Counting.traces
@@ -465,7 +469,8 @@ def traces_of(callbacks: Sequence[keras.callbacks.Callback], **compiled: Any) ->
 def test_pruning_traces_no_more_than_a_callback_that_does_nothing(
     compiled: dict[str, Any],
 ) -> None:
-    plain = traces_of([keras.callbacks.Callback()], **compiled)
+    """Less than Keras alone, if the optimizer is not built: it makes its state in the step."""
+    plain = traces_of([keras.callbacks.Callback()], built=True, **compiled)
     assert 0 < plain < 12, "more would mean that nothing is compiled"
     for callbacks in (
         [GlobalPrune(0.8, begin=0, end=4)],

@@ -3,9 +3,10 @@
 What is zero before a step is zero after it, also a weight that a step happened to put at exactly
 zero, as may be in bfloat16. The hook stands around ``apply`` of the innermost
 optimizer, so that it is traced into the compiled train step on every backend and comes after
-momentum, weight decay, constraints and accumulated gradients. No mask is stored: the zeros
-are the mask. A resumed run needs nothing but the weights, and nothing is retraced when the
-zeros change.
+momentum, weight decay, constraints and accumulated gradients. The optimizer's step and the
+holding are compiled as one, also where the backend would run them operation by operation. No mask
+is stored: the zeros are the mask. A resumed run needs nothing but the weights, and nothing is
+retraced when the zeros change.
 
 Biases and normalizations of pruned channels are held too, though not every zero of theirs: an
 unpruned channel's bias starts from zero. Which ones are is a small mask for each, found anew
@@ -24,6 +25,8 @@ import keras
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
+
+from keras_l0.fusion import fused_update
 
 _HOLDS = "_keras_l0_holds"
 
@@ -137,12 +140,18 @@ def _holding(
     """``apply`` with the zeros held."""
 
     def holding_apply(grads: Any, trainable_variables: Any = None) -> None:
-        masks = [pair for hold in vars(optimizer)[_HOLDS] for pair in hold.masks()]
-        apply(grads, trainable_variables)
-        for variable, mask in masks:
-            for held in (variable, *_averages(optimizer, variable)):
-                value = ops.convert_to_tensor(held)
-                held.assign(ops.where(mask, value, ops.zeros((), held.dtype)))
+        variables = None if trainable_variables is None else list(trainable_variables)
+
+        def update(*grads: Any) -> None:
+            masks = [pair for hold in vars(optimizer)[_HOLDS] for pair in hold.masks()]
+            apply(list(grads), variables)
+            for variable, mask in masks:
+                for held in (variable, *_averages(optimizer, variable)):
+                    value = ops.convert_to_tensor(held)
+                    held.assign(ops.where(mask, value, ops.zeros((), held.dtype)))
+
+        stepped = optimizer._trainable_variables if variables is None else variables
+        fused_update(update, list(grads), stepped, optimizer)
 
     return holding_apply
 

@@ -59,6 +59,9 @@ class KeepZeros(keras.callbacks.Callback):
         self._kept = 0
         self._prepare()
         held = [weight.variable for weight in self._targets.live if weight.variable.trainable]
+        if not model.optimizer.built and type(model).train_step is keras.Model.train_step:
+            # Made in the first step, its state would have that traced twice.
+            model.optimizer.build(model.trainable_variables)
         self._graph = Graph(model) if has_graph(model) else None
         self._hold = Hold(model.optimizer, held, [variable for variable, _ in self._pinned()])
         model.make_train_function(force=True)
