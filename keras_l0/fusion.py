@@ -1,10 +1,15 @@
 """Many operations in one pass over their arrays, where the backend would take one for each."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+
+# Weights for each variable of a step: with fewer, what XLA takes for each variable costs more
+# than the passes that it saves.
+_WORTH_IT = 2**14
 
 
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,8 +37,8 @@ def fused_update(
 ) -> None:
     """``update(*grads)``, which steps the optimizer: within a TensorFlow graph compiled by XLA.
 
-    Keras' optimizers take a dozen passes over their arrays there. What XLA may not know runs as
-    it is.
+    Keras' optimizers take a dozen passes over their arrays there. A step of small arrays runs as
+    it is, and one that has what XLA may not know.
     """
     if keras.config.backend() != "tensorflow" or not _compiles(grads, variables, optimizer):
         update(*grads)
@@ -49,7 +54,7 @@ def _compiles(
     variables: Sequence[keras.Variable],
     optimizer: keras.optimizers.Optimizer,
 ) -> bool:
-    """Whether a step is one of dense gradients, on one device, in a graph, of Keras' own classes.
+    """Whether a step is of large arrays, all dense, on one device, and of Keras' own classes.
 
     A class of somebody else may have operations that XLA does not know.
     """
@@ -60,6 +65,8 @@ def _compiles(
     if any(isinstance(grad, tf.IndexedSlices) for grad in grads):
         return False
     if not all(isinstance(one, keras.Variable) for one in variables):  # but TensorFlow's
+        return False
+    if sum(math.prod(one.shape) for one in variables) < _WORTH_IT * len(variables):
         return False
     devices = {one.value.device for one in (*variables, *optimizer.variables)}
     parts = [optimizer, *getattr(optimizer, "optimizers", ())]  # a MultiOptimizer has parts

@@ -93,6 +93,7 @@ class OwnStep(keras.Model):
         ("sparse gradients", False),
         ("TensorFlow's variables", False),
         ("eagerly", False),
+        ("small arrays", False),
     ],
 )
 def test_a_step_is_compiled_unless_it_has_what_xla_may_not_know(
@@ -118,6 +119,8 @@ def test_a_step_is_compiled_unless_it_has_what_xla_may_not_know(
     prune(model, 0.5)
     model.compile(optimizer, "mse", run_eagerly=what == "eagerly")
     before = model.get_weights()
+    if what != "small arrays":
+        monkeypatch.setattr(fusion, "_WORTH_IT", 0)
     answers: list[bool] = []
     known = fusion._compiles
     monkeypatch.setattr(
@@ -134,20 +137,22 @@ def test_a_step_is_compiled_unless_it_has_what_xla_may_not_know(
 
 
 @on_tensorflow
-def test_a_compiled_step_is_one_call_of_xla() -> None:
+@pytest.mark.parametrize(("size", "calls"), [(128 * 128, 1), (128 * 128 - 1, 0)])
+def test_a_step_of_large_arrays_is_one_call_of_xla(size: int, calls: int) -> None:
     import tensorflow as tf
 
-    w, optimizer = keras.Variable(np.ones(3, np.float32)), keras.optimizers.SGD(0.5)
+    w, optimizer = keras.Variable(np.ones(size, np.float32)), keras.optimizers.SGD(0.5)
     optimizer.build([w])
 
     @tf.function
     def step(grad: Any) -> None:
         fusion.fused_update(lambda grad: optimizer.apply([grad], [w]), [grad], [w], optimizer)
 
-    step(tf.constant([0.0, 1.0, 2.0]))
-    np.testing.assert_array_equal(w, [1.0, 0.5, 0.0])
-    nodes = step.get_concrete_function(tf.constant([0.0, 1.0, 2.0])).graph.as_graph_def().node
-    assert sum("_XlaMustCompile" in node.attr for node in nodes) == 1
+    grad = tf.range(size, dtype=tf.float32)
+    step(grad)
+    np.testing.assert_array_equal(w, 1.0 - 0.5 * np.arange(size))
+    nodes = step.get_concrete_function(grad).graph.as_graph_def().node
+    assert sum("_XlaMustCompile" in node.attr for node in nodes) == calls
 
 
 TWO_DEVICES = """
@@ -173,6 +178,7 @@ with tf.device("CPU:1"):
 kernels = [layer.kernel for layer in model.layers[1:]]
 assert len({kernel.value.device for kernel in kernels}) == int(sys.argv[2])
 assert fusion._has_xla()
+fusion._WORTH_IT = 0
 prune(model, 0.5)
 before = [kernel.numpy() for kernel in kernels]
 model.compile("adam", "mse")
@@ -208,8 +214,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_l0 import L2L0, KeepZeros, prune
+from keras_l0 import L2L0, KeepZeros, fusion, prune
 
+fusion._WORTH_IT = 0
 keras.utils.set_random_seed(0)
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     dense = layers.Dense(5, "tanh", kernel_regularizer=L2L0(1e-3, 1e-3))

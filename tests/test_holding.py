@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_l0 import L2L0, GlobalPrune, KeepZeros, prune
+from keras_l0 import L2L0, GlobalPrune, KeepZeros, fusion, prune
 
 BACKEND = keras.backend.backend()
 Kernels = dict[str, np.ndarray]
@@ -21,6 +21,15 @@ rng = np.random.default_rng(0)
 X = rng.normal(size=(32, 12)).astype("float32")
 Y = rng.normal(size=(32, 3)).astype("float32")
 FIT: dict[str, Any] = {"batch_size": 16, "shuffle": False, "verbose": 0}
+
+
+@pytest.fixture(
+    params=["plain", "compiled"] if BACKEND == "tensorflow" else ["plain"], autouse=True
+)
+def step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow compiles a held step of large arrays; those here are small."""
+    if request.param == "compiled":
+        monkeypatch.setattr(fusion, "_WORTH_IT", 0)
 
 
 def net(**dense: Any) -> keras.Model:
