@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
-# Weights for each variable of a step: with fewer, what XLA takes for each variable costs more
-# than the passes that it saves.
+# Weights a variable, in the mean of a step: with fewer, what XLA takes for each variable costs
+# more than the passes that it saves.
 _WORTH_IT = 2**14
 
 
@@ -38,7 +38,13 @@ def fused_update(
     """``update(*grads)``, which steps the optimizer: within a TensorFlow graph compiled by XLA.
 
     Keras' optimizers take a dozen passes over their arrays there. A step of small arrays runs as
-    it is, and one that has what XLA may not know.
+    it is, and so does one with something that XLA may not know or would be slow at.
+
+    Args:
+        update: assigns the variables.
+        grads: its arguments; ``None`` for a variable without one.
+        variables: all that it reads or assigns, beside the optimizer's.
+        optimizer: the innermost one.
     """
     if keras.config.backend() != "tensorflow" or not _compiles(grads, variables, optimizer):
         update(*grads)
@@ -54,7 +60,7 @@ def _compiles(
     variables: Sequence[keras.Variable],
     optimizer: keras.optimizers.Optimizer,
 ) -> bool:
-    """Whether a step is of large arrays, all dense, on one device, and of Keras' own classes.
+    """Whether a step in a graph is of large arrays, dense, on one device, and Keras' own.
 
     A class of somebody else may have operations that XLA does not know.
     """
@@ -64,12 +70,14 @@ def _compiles(
         return False
     if any(isinstance(grad, tf.IndexedSlices) for grad in grads):
         return False
-    if not all(isinstance(one, keras.Variable) for one in variables):  # but TensorFlow's
+    if not all(isinstance(one, keras.Variable) for one in variables):
+        return False  # a step of the user's own may hand over TensorFlow's variables
+    if not variables or sum(math.prod(one.shape) for one in variables) < _WORTH_IT * len(variables):
         return False
-    if sum(math.prod(one.shape) for one in variables) < _WORTH_IT * len(variables):
-        return False
-    devices = {one.value.device for one in (*variables, *optimizer.variables)}
     parts = [optimizer, *getattr(optimizer, "optimizers", ())]  # a MultiOptimizer has parts
+    if any(part.gradient_accumulation_steps or part.ema_overwrite_frequency for part in parts):
+        return False  # XLA copies all arrays through what happens in some steps only
+    devices = {one.value.device for one in (*variables, *optimizer.variables)}
     run = [*parts, *(part._learning_rate for part in parts), *(one.constraint for one in variables)]
     modules = {type(one).__module__.split(".")[0] for one in run if one is not None}
     return len(devices) == 1 and modules == {"keras"}
@@ -84,7 +92,19 @@ def is_fusing() -> bool:
         return bool(keras.config.backend() == "jax")
     import tensorflow as tf
 
-    return not tf.executing_eagerly() and _has_xla()
+    return not tf.executing_eagerly() and _has_xla() and not _is_watched()
+
+
+def _is_watched() -> bool:
+    """Whether TensorFlow puts operations of its own behind each, which XLA does not know.
+
+    ``tf.debugging.enable_check_numerics`` has it do so.
+    """
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        tf.constant(0.0)
+    return len(graph.get_operations()) > 1
 
 
 @functools.cache

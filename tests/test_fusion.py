@@ -94,6 +94,8 @@ class OwnStep(keras.Model):
         ("TensorFlow's variables", False),
         ("eagerly", False),
         ("small arrays", False),
+        ("accumulated gradients", False),
+        ("averages that replace the weights", False),
     ],
 )
 def test_a_step_is_compiled_unless_it_has_what_xla_may_not_know(
@@ -104,7 +106,11 @@ def test_a_step_is_compiled_unless_it_has_what_xla_may_not_know(
         "a schedule": OwnSchedule(),
         "a function for the rate": lambda: by_numpy(ops.convert_to_tensor(0.1)),
     }.get(what, 0.1)
-    optimizer: Any = (OwnRule if what == "an optimizer" else keras.optimizers.SGD)(rate)
+    more: dict[str, Any] = {
+        "accumulated gradients": {"gradient_accumulation_steps": 2},
+        "averages that replace the weights": {"use_ema": True, "ema_overwrite_frequency": 2},
+    }.get(what, {})
+    optimizer: Any = (OwnRule if what == "an optimizer" else keras.optimizers.SGD)(rate, **more)
     dense = layers.Dense(4, kernel_constraint=by_numpy if what == "a constraint" else "unit_norm")
     if "several optimizers" in what:
         other = OwnRule(0.1) if what.startswith("one") else keras.optimizers.Adam(0.1)
@@ -155,6 +161,51 @@ def test_a_step_of_large_arrays_is_one_call_of_xla(size: int, calls: int) -> Non
     assert sum("_XlaMustCompile" in node.attr for node in nodes) == calls
 
 
+@on_tensorflow
+def test_a_step_without_gradients_does_nothing() -> None:
+    import tensorflow as tf
+
+    called: list[tuple[Any, ...]] = []
+    optimizer = keras.optimizers.SGD()
+    tf.function(
+        lambda: fusion.fused_update(lambda *grads: called.append(grads), [], [], optimizer)
+    )()
+    assert called == [()]
+
+
+WATCHED = """
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from keras_l0 import L2L0, KeepZeros, fusion, prune
+
+fusion._WORTH_IT = 0
+x = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
+for watched in (False, True):
+    if watched:
+        tf.debugging.enable_check_numerics()
+    dense = layers.Dense(5, "tanh", kernel_regularizer=L2L0(1e-3, 1e-3))
+    model = keras.Sequential([keras.Input((6,)), dense])
+    prune(model, 0.5)
+    model.compile("adam", "mse")
+    model.fit(x, x[:, :5], epochs=2, verbose=0, callbacks=[KeepZeros()])
+    assert (dense.kernel.numpy() == 0).sum() == 15
+assert tf.function(fusion.is_fusing)() == False
+tf.debugging.disable_check_numerics()
+assert tf.function(fusion.is_fusing)()
+"""
+
+
+@on_tensorflow
+def test_nothing_is_compiled_while_tensorflow_checks_numbers(tmp_path: Path) -> None:
+    script = tmp_path / "watched.py"
+    script.write_text(WATCHED)
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
 TWO_DEVICES = """
 import sys
 
@@ -169,12 +220,24 @@ from keras import layers
 
 from keras_l0 import L2L0, KeepZeros, fusion, prune
 
+
+
+class LastLayer(keras.Model):
+    def train_step(self, data):
+        weights = self.layers[-1].trainable_weights
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(*data, self(data[0]))
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
+        return {"loss": loss}
+
+
 keras.utils.set_random_seed(0)
 inputs = keras.Input((6,))
 with tf.device(sys.argv[1]):
     x = layers.Dense(5, "tanh", kernel_regularizer=L2L0(1e-3, 1e-3))(inputs)
 with tf.device("CPU:1"):
-    model = keras.Model(inputs, layers.Dense(4, kernel_regularizer=L2L0(1e-3, 1e-3))(x))
+    outputs = layers.Dense(4, kernel_regularizer=L2L0(1e-3, 1e-3))(x)
+model = (LastLayer if "last" in sys.argv else keras.Model)(inputs, outputs)
 kernels = [layer.kernel for layer in model.layers[1:]]
 assert len({kernel.value.device for kernel in kernels}) == int(sys.argv[2])
 assert fusion._has_xla()
@@ -187,19 +250,21 @@ model.fit(x, y[:, :4], epochs=3, verbose=0, callbacks=[KeepZeros()])
 for old, kernel in zip(before, kernels):
     new = kernel.numpy()
     assert ((old == 0) == (new == 0)).all()
-    assert (old != new).any()
+assert (old != new).any()
 """
 
 
 @on_tensorflow
-@pytest.mark.parametrize(("first", "number"), [("CPU:0", 2), ("CPU:1", 1)])
+@pytest.mark.parametrize(
+    ("first", "number", "trained"), [("CPU:0", 2, "all"), ("CPU:1", 1, "all"), ("CPU:0", 2, "last")]
+)
 def test_zeros_are_held_on_whatever_devices_the_layers_lie(
-    first: str, number: int, tmp_path: Path
+    first: str, number: int, trained: str, tmp_path: Path
 ) -> None:
     """XLA compiles for one device, and the step's is CPU:0."""
     script = tmp_path / "two_devices.py"
     script.write_text(TWO_DEVICES)
-    command = [sys.executable, str(script), first, str(number)]
+    command = [sys.executable, str(script), first, str(number), trained]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
 

@@ -509,6 +509,33 @@ def assert_same_state(
 STATEFUL = ["adam", "sgd nesterov", "gradient accumulation", "ema", "loss scale"]
 
 
+@pytest.mark.parametrize("name", ["nadam", "adafactor", "sgd"])
+def test_the_optimizers_variables_have_the_names_that_keras_gives_them(name: str) -> None:
+    found = []
+    for callbacks in ([], [KeepZeros()]):
+        keras.utils.clear_session()
+        model = net()
+        model.compile(name, "mse")
+        model.fit(X, Y, epochs=1, callbacks=callbacks, **FIT)
+        found.append([variable.path for variable in model.optimizer.variables])
+    assert found[0] == found[1]
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the others' `fit` fails then without us")
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
+def test_a_model_that_was_frozen_as_a_whole_trains_when_it_is_not() -> None:
+    model = net()
+    prune(model, 0.5)
+    model.trainable = False
+    model.compile("adam", "mse")
+    model.fit(X, Y, callbacks=[KeepZeros()], **FIT)
+    model.trainable = True
+    before = kernels(model)
+    model.fit(X, Y, callbacks=[KeepZeros()], **FIT)
+    assert_same_zeros(before, kernels(model))
+    assert_trained(before, kernels(model), share=0.4)
+
+
 @pytest.mark.parametrize("name", STATEFUL)
 def test_the_optimizer_is_as_it_was_after_fit(name: str) -> None:
     found = []

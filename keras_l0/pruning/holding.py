@@ -3,10 +3,9 @@
 What is zero before a step is zero after it, also a weight that a step happened to put at exactly
 zero, as may be in bfloat16. The hook stands around ``apply`` of the innermost
 optimizer, so that it is traced into the compiled train step on every backend and comes after
-momentum, weight decay, constraints and accumulated gradients. The optimizer's step and the
-holding are compiled as one, also where the backend would run them operation by operation. No mask
-is stored: the zeros are the mask. A resumed run needs nothing but the weights, and nothing is
-retraced when the zeros change.
+momentum, weight decay, constraints and accumulated gradients. No mask is stored: the zeros
+are the mask. A resumed run needs nothing but the weights, and nothing is retraced when the
+zeros change.
 
 Biases and normalizations of pruned channels are held too, though not every zero of theirs: an
 unpruned channel's bias starts from zero. Which ones are is a small mask for each, found anew
@@ -110,6 +109,10 @@ class Hold:
             masks.append((variable, ops.not_equal(w, ops.cast(self._held, w.dtype))))
         return masks + [(variable, ops.cast(free, "bool")) for variable, free in self._pins]
 
+    def held(self) -> list[keras.Variable]:
+        """The variables that have a mask."""
+        return [*self.variables, *(variable for variable, _ in self._pins)]
+
     def _own(self) -> list[keras.Variable]:
         """What it added to the optimizer's variables."""
         return [self._held, *(free for _, free in self._pins)]
@@ -137,13 +140,14 @@ def chain(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimi
 def _holding(
     apply: Callable[..., None], optimizer: keras.optimizers.Optimizer
 ) -> Callable[..., None]:
-    """``apply`` with the zeros held."""
+    """``apply`` with the zeros held, both in one pass where that pays."""
 
     def holding_apply(grads: Any, trainable_variables: Any = None) -> None:
+        holds: list[Hold] = vars(optimizer)[_HOLDS]
         variables = None if trainable_variables is None else list(trainable_variables)
 
         def update(*grads: Any) -> None:
-            masks = [pair for hold in vars(optimizer)[_HOLDS] for pair in hold.masks()]
+            masks = [pair for hold in holds for pair in hold.masks()]
             apply(list(grads), variables)
             for variable, mask in masks:
                 for held in (variable, *_averages(optimizer, variable)):
@@ -151,7 +155,8 @@ def _holding(
                     held.assign(ops.where(mask, value, ops.zeros((), held.dtype)))
 
         stepped = optimizer._trainable_variables if variables is None else variables
-        fused_update(update, list(grads), stepped, optimizer)
+        touched = {id(one): one for one in [*stepped, *(v for hold in holds for v in hold.held())]}
+        fused_update(update, list(grads), list(touched.values()), optimizer)
 
     return holding_apply
 

@@ -59,9 +59,7 @@ class KeepZeros(keras.callbacks.Callback):
         self._kept = 0
         self._prepare()
         held = [weight.variable for weight in self._targets.live if weight.variable.trainable]
-        if not model.optimizer.built and type(model).train_step is keras.Model.train_step:
-            # Made in the first step, its state would have that traced twice.
-            model.optimizer.build(model.trainable_variables)
+        _build_optimizer(model)
         self._graph = Graph(model) if has_graph(model) else None
         self._hold = Hold(model.optimizer, held, [variable for variable, _ in self._pinned()])
         model.make_train_function(force=True)
@@ -144,6 +142,17 @@ class KeepZeros(keras.callbacks.Callback):
         """A message of its own line, where ``fit`` is not silent."""
         if self.params.get("verbose") and keras.config.is_interactive_logging_enabled():
             print(f"{type(self).__name__}: {text}")
+
+
+def _build_optimizer(model: keras.Model) -> None:
+    """Makes the optimizer's state, for which TensorFlow would trace the first step twice.
+
+    A train step of the user's own may have other variables than the model's.
+    """
+    optimizer, step = model.optimizer, getattr(model.train_step, "__func__", None)
+    if not optimizer.built and model.trainable_weights and step is keras.Model.train_step:
+        with keras.name_scope(optimizer.name, caller=optimizer):
+            optimizer.build(model.trainable_weights)
 
 
 def _check_hooked(model: keras.Model) -> None:
