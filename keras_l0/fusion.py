@@ -92,7 +92,7 @@ def is_fusing() -> bool:
         return bool(keras.config.backend() == "jax")
     import tensorflow as tf
 
-    return not tf.executing_eagerly() and _has_xla() and not _is_watched()
+    return not tf.executing_eagerly() and not _is_watched() and _has_xla()
 
 
 def _is_watched() -> bool:
