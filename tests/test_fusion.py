@@ -173,6 +173,15 @@ def test_a_step_without_gradients_does_nothing() -> None:
     assert called == [()]
 
 
+def assert_runs(text: str, folder: Path, *arguments: str) -> None:
+    """The program ends well, in a process of its own: it changes what TensorFlow is."""
+    script = folder / "program.py"
+    script.write_text(text)
+    command = [sys.executable, str(script), *arguments]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
 WATCHED = """
 import keras
 import numpy as np
@@ -200,10 +209,7 @@ for watched in (True, False, True):
 
 @on_tensorflow
 def test_nothing_is_compiled_while_tensorflow_checks_numbers(tmp_path: Path) -> None:
-    script = tmp_path / "watched.py"
-    script.write_text(WATCHED)
-    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-2000:]
+    assert_runs(WATCHED, tmp_path)
 
 
 TWO_DEVICES = """
@@ -263,11 +269,7 @@ def test_zeros_are_held_on_whatever_devices_the_layers_lie(
     first: str, second: str, trained: str, tmp_path: Path
 ) -> None:
     """XLA compiles for one device, and the step's is CPU:0."""
-    script = tmp_path / "two_devices.py"
-    script.write_text(TWO_DEVICES)
-    command = [sys.executable, str(script), first, second, trained]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-2000:]
+    assert_runs(TWO_DEVICES, tmp_path, first, second, trained)
 
 
 STRATEGY = """
@@ -300,10 +302,7 @@ assert (before != after).any()
 
 @on_tensorflow
 def test_zeros_are_held_on_several_replicas(tmp_path: Path) -> None:
-    script = tmp_path / "strategy.py"
-    script.write_text(STRATEGY)
-    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-2000:]
+    assert_runs(STRATEGY, tmp_path)
 
 
 def test_a_tensorflow_without_xla_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
