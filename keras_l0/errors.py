@@ -4,6 +4,9 @@ import math
 import numbers
 from collections.abc import Sequence
 
+# Characters of a received value that a message shows: a large array fills the screen.
+_LONGEST = 200
+
 
 def invalid_argument(
     argument: str, expected: str, received: object, advice: str = ""
@@ -26,9 +29,12 @@ def invalid_argument(
     ValueError: Invalid value for argument `sparsity`. Expected a float in [0, 1). \
 Received: sparsity=1.5
     """
+    came = repr(received)
+    if len(came) > _LONGEST:
+        came = f"{came[:_LONGEST]}..."
     text = (
         f"Invalid value for argument `{argument}`. Expected {expected}. "
-        f"Received: {argument}={received!r}"
+        f"Received: {argument}={came}"
     )
     return ValueError(f"{text}. {advice.rstrip('.')}." if advice else text)
 

@@ -1,7 +1,7 @@
 """Tables and reports as plain text."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -46,6 +46,19 @@ def first_line(error: object) -> str:
     return next(filter(None, map(str.strip, str(error).splitlines())), "it does not say why")
 
 
+def listed(names: Iterable[str], most: int = 4) -> str:
+    """Names in one line; of many the first, and how many more there are.
+
+    Example:
+
+    >>> listed(["a", "b", "c", "d"], most=2)
+    'a, b and 2 more'
+    """
+    found = list(names)
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more
+
+
 def by_reason(reasons: Mapping[str, str], most: int = 4) -> list[str]:
     """A line for each reason, with the names that have it; so many at most, then how many more.
 
@@ -57,11 +70,7 @@ def by_reason(reasons: Mapping[str, str], most: int = 4) -> list[str]:
     names: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         names.setdefault(reason, []).append(name)
-    return [
-        f"{reason}: {', '.join(found[:most])}"
-        + (f" and {len(found) - most} more" if len(found) > most else "")
-        for reason, found in names.items()
-    ]
+    return [f"{reason}: {listed(found, most)}" for reason, found in names.items()]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> str:
