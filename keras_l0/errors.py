@@ -33,8 +33,7 @@ Received: sparsity=1.5
     if len(came) > _LONGEST:
         came = f"{came[:_LONGEST]}..."
     text = (
-        f"Invalid value for argument `{argument}`. Expected {expected}. "
-        f"Received: {argument}={came}"
+        f"Invalid value for argument `{argument}`. Expected {expected}. Received: {argument}={came}"
     )
     return ValueError(f"{text}. {advice.rstrip('.')}." if advice else text)
 
