@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_l0.pruning import plan, quota, scores
+from keras_l0.pruning import collapse, plan, quota, scores
 from keras_l0.pruning.goals import Goal, global_goal, layerwise_goal
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.once import choose_score
@@ -41,15 +41,43 @@ class Prune(KeepZeros):
         ramp = self._ramp
         # A fit that begins past a pruning makes up for it; one that resumes finds it done.
         late = self._epoch is None and epoch > ramp.begin and (epoch > ramp.end or not self.regrow)
-        if ramp.prunes(epoch) or late:
+        self._pruned = ramp.prunes(epoch) or late
+        if self._pruned:
             self._prune(ramp.share(epoch))
+            self._check_alive()
         holds = epoch >= (ramp.last_tenth if self.regrow else ramp.begin)
         self._hold.switch(holds)
         if holds:
             self._pin()
         self._epoch = epoch
 
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks, besides, whether the outputs still vary between validation samples."""
+        super().on_epoch_end(epoch, logs)
+        if self._said_dead or epoch > self._ramp.end:
+            return
+        if self._variation is None:
+            inputs = collapse.validation_inputs(self.model)
+            if inputs is None:
+                return
+            self._variation = collapse.Variation(inputs)
+            if epoch < self._ramp.begin:
+                self._variation.note(self.model)
+        if self._pruned:
+            self._say_dead(self._variation.lost(self.model))
+
+    def _check_alive(self) -> None:
+        """Warns, once, if the last pruning has left a dead network."""
+        if not self._said_dead:
+            self._say_dead(collapse.find_dead(self.model, self._targets, self._graph))
+
+    def _say_dead(self, found: list[str]) -> None:
+        self._said_dead = bool(found)
+        collapse.warn_of_dead(type(self).__name__, found, stacklevel=4)
+
     def _prepare(self) -> None:
+        self._pruned = self._said_dead = False
+        self._variation: collapse.Variation | None = None
         epochs = self.params["epochs"]
         self._ramp: Ramp = resolve(self.begin, self.end, self.every, self.power, epochs)
         # A goal out of reach, or NaN, is an error now, not in the middle of the night.

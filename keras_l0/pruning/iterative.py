@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from keras_l0.errors import choice, invalid_argument, is_finite, is_number, whole_at_least
 from keras_l0.files import InMemory, check_target, write_bytes
 from keras_l0.optimizers import RelevanceDecay
-from keras_l0.pruning import plan, quota, scores
+from keras_l0.pruning import collapse, plan, quota, scores
 from keras_l0.pruning.bounds import MODES, holds, larger_is_better
 from keras_l0.pruning.holding import chain
 from keras_l0.pruning.keep import KeepZeros
@@ -291,6 +291,8 @@ class IterativePrune(KeepZeros):
     def _prune(self) -> None:
         quotas = plan.of_the_rest(self._targets, self.fraction)
         quota.prune_to(quotas, 1.0, self._score)
+        dead = collapse.find_dead(self.model, self._targets, self._graph)
+        collapse.warn_of_dead("IterativePrune", dead)
         for link in chain(self.model.optimizer):
             if isinstance(link, RelevanceDecay):
                 link.reset()

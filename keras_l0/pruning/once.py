@@ -7,7 +7,7 @@ import keras
 
 from keras_l0.errors import choice, invalid_argument, one_of
 from keras_l0.models import check_finite
-from keras_l0.pruning import plan, quota, scores
+from keras_l0.pruning import collapse, plan, quota, scores
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.measure import Measure, measure
 from keras_l0.pruning.neurons import NeuronGoal, Neurons
@@ -120,6 +120,7 @@ def prune(
     chosen = choose_score(method, score, seed)
     targets = find_targets(model, layers)
     quota.prune_to(make_plan(model, targets, asked, method), 1.0, chosen)
+    collapse.warn_of_dead("prune", collapse.find_dead(model, targets))
     return Pruned(
         **vars(measure(model, targets)),
         frozen=[weight.path for weight in targets.frozen],

@@ -1,6 +1,7 @@
 """Which channels are dead: what is constant, what is read by no one, and what needs neither."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,12 @@ class Facts:
                 fixed = bool(known.constant.all())
             self.known[id(call.output)] = known
             self._follow(call, fixed)
-        self.readers = self._readers(w)
+        self._w = w
+
+    @cached_property
+    def readers(self) -> list[Reader]:
+        """The calls whose filters read channels, in graph order."""
+        return self._readers(self._w)
 
     def of(self, value: Value) -> Known:
         """What is known of a tensor's channels."""
