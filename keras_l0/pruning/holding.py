@@ -11,9 +11,10 @@ Biases and normalizations of pruned channels are held too, though not every zero
 unpruned channel's bias starts from zero. Which ones are is a small mask for each, found anew
 from the zeros at every epoch's beginning.
 
-Whether zeros are held is a variable of the optimizer, since JAX carries only such state into
-a compiled step, and so are the masks. They are hidden while the optimizer is saved or loaded:
-files have the optimizer's own variables and no other.
+Whether zeros are held is a variable, and so are the masks, so that nothing is retraced when they
+change. They belong to no model and no optimizer, except on JAX: only there are they tracked by
+the optimizer, and hidden while it is saved or loaded. Files have the optimizer's own variables
+and no other.
 """
 
 import contextlib
@@ -32,6 +33,11 @@ _HOLDS = "_keras_l0_holds"
 # What the switch of a hold says: which value is held. No weight has the other one.
 _ZERO = 0.0
 _NOTHING = 3e38
+
+# JAX carries only the model's and the optimizer's variables into a compiled step; any other would
+# be a constant in it. TensorFlow reads variables inside the step wherever they belong, and once
+# one has been deleted from an optimizer, it refuses to write a SavedModel or Checkpoint of it.
+_IS_TRACKED = keras.config.backend() == "jax"
 
 
 class Hold:
@@ -55,23 +61,12 @@ class Hold:
         self.variables = list(variables)
         self._chain = chain(optimizer)
         inner = self._chain[-1]
-        self._held = inner.add_variable(
-            (), dtype="float32", name="held_value", aggregation="only_first_replica"
-        )
-        self._pins = [
-            (
-                variable,
-                inner.add_variable(
-                    variable.shape,
-                    initializer="ones",
-                    dtype="float32",
-                    name="free_channels",
-                    aggregation="only_first_replica",
-                ),
-            )
-            for variable in pinned
-        ]
+        self._held = _variable((), "held_value")
+        self._pins = [(variable, _variable(variable.shape, "free_channels")) for variable in pinned]
         self.switch(False)
+        if _IS_TRACKED:
+            for own in self.own():
+                inner._track_variable(own)
         holds = vars(inner).setdefault(_HOLDS, [])
         holds.append(self)
         if len(holds) == 1:
@@ -94,8 +89,9 @@ class Hold:
         inner = self._chain[-1]
         holds = vars(inner)[_HOLDS]
         holds.remove(self)
-        for variable in self._own():
-            inner._untrack_variable(variable)
+        if _IS_TRACKED:
+            for own in self.own():
+                inner._untrack_variable(own)
         if not holds:
             del vars(inner)[_HOLDS], vars(inner)["apply"]
             for link in self._chain:
@@ -113,8 +109,8 @@ class Hold:
         """The variables that have a mask."""
         return [*self.variables, *(variable for variable, _ in self._pins)]
 
-    def _own(self) -> list[keras.Variable]:
-        """What it added to the optimizer's variables."""
+    def own(self) -> list[keras.Variable]:
+        """The switch and the masks."""
         return [self._held, *(free for _, free in self._pins)]
 
 
@@ -124,9 +120,21 @@ def own_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]
     return [variable for variable in optimizer.variables if id(variable) not in added]
 
 
+def _variable(shape: Sequence[int | None], name: str) -> keras.Variable:
+    return keras.Variable(
+        np.ones(shape, "float32"),
+        dtype="float32",
+        trainable=False,
+        aggregation="only_first_replica",
+        name=name,
+    )
+
+
 def _added(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """What the holds of an innermost optimizer have added to its variables."""
-    return [own for hold in vars(optimizer).get(_HOLDS, []) for own in hold._own()]
+    if not _IS_TRACKED:
+        return []
+    return [own for hold in vars(optimizer).get(_HOLDS, []) for own in hold.own()]
 
 
 def chain(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
@@ -156,7 +164,8 @@ def _holding(
 
         stepped = optimizer._trainable_variables if variables is None else variables
         touched = {id(one): one for one in [*stepped, *(v for hold in holds for v in hold.held())]}
-        fused_update(update, list(grads), list(touched.values()), optimizer)
+        own = [one for hold in holds for one in hold.own()]
+        fused_update(update, list(grads), list(touched.values()), optimizer, own)
 
     return holding_apply
 
