@@ -41,13 +41,11 @@ class Prune(KeepZeros):
         ramp = self._ramp
         # A fit that begins past a pruning makes up for it; one that resumes finds it done.
         late = self._epoch is None and epoch > ramp.begin and (epoch > ramp.end or not self.regrow)
-        if ramp.prunes(epoch) or late:
+        pruned = ramp.prunes(epoch) or late
+        if pruned:
             self._prune(ramp.share(epoch))
         holds = epoch >= (ramp.last_tenth if self.regrow else ramp.begin)
-        self._hold.switch(holds)
-        if holds:
-            self._pin()
-        self._epoch = epoch
+        self._begin(epoch, holds, pruned)
 
     def _prepare(self) -> None:
         epochs = self.params["epochs"]
@@ -87,11 +85,14 @@ class Prune(KeepZeros):
         return quota.missing(self._plan())
 
     def _why(self) -> str:
-        if self._epoch is None or self._epoch < self._ramp.end:
+        if self._epoch is not None and self._epoch < self._ramp.end:
             return f"Pruning ends at epoch {self._ramp.end}, and the last one was {self._epoch}."
+        return super()._why()
+
+    def _advice(self) -> str:
         return (
-            "Older weights were put back after training, as EarlyStopping does with "
-            f"restore_best_weights=True: give it start_from_epoch={self._ramp.end}."
+            " If EarlyStopping(restore_best_weights=True) did so, give it "
+            f"start_from_epoch={self._ramp.end}."
         )
 
 
