@@ -71,8 +71,8 @@ class Hold:
         found = {id(variable): mask for variable, mask in masks}
         for part in self.parts:
             for variable, free in part.pins:
-                mask = found.get(id(variable), np.False_)
-                free.assign(np.broadcast_to(np.logical_not(mask), free.shape).astype(np.float32))
+                mask = found.get(id(variable), np.zeros(free.shape, bool))
+                free.assign(np.logical_not(mask).astype(np.float32))
 
     def zero_averages(self) -> None:
         """Sets the moving averages of ``use_ema`` to zero where their weights are zero now.
@@ -137,6 +137,10 @@ class _Part:
                 for link in self._chain:
                     del vars(link)["save_own_variables"], vars(link)["load_own_variables"]
 
+    def is_on(self) -> bool:
+        """Whether the hook is on the optimizer."""
+        return self in vars(self.inner).get(_HOLDS, [])
+
     def steps(self) -> int:
         """How many steps the optimizer has made in its life, accumulated gradients included."""
         return int(ops.convert_to_numpy(self.inner._iterations))
@@ -169,9 +173,10 @@ def own_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]
     return [variable for variable in optimizer.variables if id(variable) not in added]
 
 
-def _variable(shape: Sequence[int | None], name: str) -> keras.Variable:
+def _variable(shape: Sequence[int], name: str) -> keras.Variable:
     return keras.Variable(
-        np.ones(shape, "float32"),
+        "ones",
+        shape=tuple(shape),
         dtype="float32",
         trainable=False,
         aggregation="only_first_replica",

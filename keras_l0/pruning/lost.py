@@ -67,6 +67,11 @@ class EpochStart:
                 f"trains them, so zeros cannot be held in each step. {_RESTORED} To hold them, "
                 "train with a Keras optimizer that is an attribute of the model."
             )
+        if not all(part.is_on() for part in parts):
+            return (
+                "another `fit` of this model began during this one, so zeros are no longer held "
+                f"in each step. {_RESTORED}"
+            )
         if any(not part.called for part in stepped):
             return (
                 f"in this epoch {steps}, but the train step was traced before this fit, so zeros "

@@ -84,8 +84,8 @@ def _over(
     del vars(history)["on_train_end"]
     history.on_train_end(logs)
     watches = _released(model)
-    watches[-1].reminds = not any(watch._keeps for watch in watches)
     for watch in watches:
+        watch.reminds = watch is watches[-1] and not any(one._keeps for one in watches)
         watch._finish()
 
 
@@ -104,8 +104,13 @@ def _noticing(model: keras.Model, history: keras.callbacks.History) -> Callable[
 
 
 def _released(model: keras.Model) -> list[Watch]:
-    """The watches of a model, after they and what they stand for are taken off."""
-    watches: list[Watch] = vars(model).pop(_WATCH)
+    """The watches of a model, after they and what they stand for are taken off.
+
+    There are none left where a callback called ``fit`` within a ``fit``.
+    """
+    watches: list[Watch] = vars(model).pop(_WATCH, [])
+    if not watches:
+        return []
     for name in ("save", "save_weights", "make_train_function"):
         del vars(model)[name]
     for watch in watches:
