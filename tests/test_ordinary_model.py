@@ -245,7 +245,7 @@ def test_nothing_is_left_on_the_model_or_optimizer_after_the_next_fit(
     state: str, tmp_path: Path
 ) -> None:
     model = net()
-    model.fit(X, Y, **FIT)
+    model.fit(X, Y, validation_data=(X, Y), **FIT)
     before = set(vars(model)), set(vars(model.optimizer)), set(vars(model.history))
     in_state(state, model, CALLBACKS["several"](), tmp_path, {})
     model.fit(X, Y, **FIT)

@@ -216,7 +216,8 @@ def optimizers_of(model: keras.Model) -> dict[str, keras.optimizers.Optimizer]:
     for layer in model._flatten_layers():
         owner = "model" if layer is model else layer.name
         for name, value in list(vars(layer).items()):
-            visit(value, f"{owner}.{name}")
+            if not name.startswith("_self_"):  # TensorFlow's records of what is tracked
+                visit(value, f"{owner}.{name}")
     return found
 
 
