@@ -218,16 +218,22 @@ def test_relevance_decay_changes_nothing_of_it(state: str, tmp_path: Path) -> No
     assert in_state(state, model, [GlobalPrune(0.5)], tmp_path, operations) == plain
 
 
-def test_compress_leaves_two_ordinary_models(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shrink", [False, True])
+def test_compress_gives_an_ordinary_model(shrink: bool, tmp_path: Path) -> None:
     given = net()
-    result = compress(
-        given, (X, Y), validation=(X, Y), sparsity=0.5, warmup=1, epochs=2, finetune=1, verbose=0
+    asked: dict[str, Any] = (
+        {"compression": 2.0, "method": "neuron"} if shrink else {"sparsity": 0.5}
     )
-    operations = {**QUICK, **(SLOW if BACKEND == "tensorflow" else {}), **CHANGING}
+    asked |= {"warmup": 1, "ramp": 1, "finetune": 1, "verbose": 0}
+    result = compress(given, (X, Y), (X, Y), shrink=shrink, **asked)
+    operations = {**QUICK, **CHANGING}
+    if BACKEND == "tensorflow" and not shrink:
+        operations = {**SLOW, **operations}
     plain = expected("after", tmp_path, operations)
-    for name, model in (("given", given), ("result", result.model)):
-        (tmp_path / name).mkdir()
-        assert outcomes(model, tmp_path / name, operations) == plain, name
+    for place, model in enumerate({id(one): one for one in (given, result.model)}.values()):
+        path = tmp_path / str(place)
+        path.mkdir()
+        assert outcomes(model, path, operations) == plain
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
@@ -248,7 +254,7 @@ def test_nothing_is_left_on_the_model_or_optimizer_after_the_next_fit(
     model.fit(X, Y, validation_data=(X, Y), **FIT)
     before = set(vars(model)), set(vars(model.optimizer)), set(vars(model.history))
     in_state(state, model, CALLBACKS["several"](), tmp_path, {})
-    model.fit(X, Y, **FIT)
+    model.fit(X, Y, validation_data=(X, Y), **FIT)
     after = set(vars(model)), set(vars(model.optimizer)), set(vars(model.history))
     assert [sorted(b ^ a) for b, a in zip(before, after, strict=True)] == [[], [], []]
 

@@ -371,6 +371,14 @@ def test_layers_may_be_frozen_and_freed_by_a_callback(
         assert (w[before] == 0).all()
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="a plain fit works on the others")
+@pytest.mark.parametrize("callbacks", [[], [KeepZeros()]], ids=["plain", "ours"])
+def test_on_jax_that_ends_in_the_error_of_a_plain_fit(callbacks: list[Any]) -> None:
+    model = net()
+    with pytest.raises(ValueError, match=r"shape=\(8,\), Received: value.shape=\(12, 8\)"):
+        model.fit(X, Y, epochs=3, callbacks=[*callbacks, Toggle(True, False, True)], **FIT)
+
+
 @TENSORFLOW
 def test_a_layer_that_was_frozen_at_first_keeps_its_zeros_when_it_is_freed() -> None:
     model = net()
