@@ -163,6 +163,8 @@ def in_state(
     return outcomes(model, path, operations)
 
 
+# Those whose code around fit is not that of another one.
+DIFFERENT = ("several", "GlobalPrune to a compression", "IterativePrune")
 CALLBACKS: dict[str, Callable[[], list[keras.callbacks.Callback]]] = {
     "GlobalPrune": lambda: [GlobalPrune(0.5)],
     "GlobalPrune to a compression": lambda: [GlobalPrune(compression=2.0)],
@@ -188,10 +190,13 @@ def expected(state: str, path: Path, operations: dict[str, Operation]) -> dict[s
 def test_copies_and_files_work_as_after_a_plain_fit(state: str, tmp_path: Path) -> None:
     operations = {**QUICK, **CHANGING}
     plain = expected(state, tmp_path, operations)
-    for name, callbacks in CALLBACKS.items():
+    for name in CALLBACKS if state in ("after", "KeyboardInterrupt") else DIFFERENT:
         path = tmp_path / name
         path.mkdir()
-        assert in_state(state, net(), callbacks(), path, operations) == plain, name
+        # Half of the time is that of quantize.
+        tried = operations if name in DIFFERENT else {**QUICK, "fit": CHANGING["fit"]}
+        found = in_state(state, net(), CALLBACKS[name](), path, tried)
+        assert found == {one: plain[one] for one in tried}, name
 
 
 @pytest.mark.parametrize(
@@ -208,7 +213,7 @@ def test_exports_work_as_after_a_plain_fit(state: str, name: str, tmp_path: Path
     assert found == dict.fromkeys(SLOW, "works")
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", ["during", "after"])
 def test_relevance_decay_changes_nothing_of_it(state: str, tmp_path: Path) -> None:
     operations = {**QUICK, **CHANGING}
     if state == "after" and BACKEND == "tensorflow":
@@ -222,7 +227,7 @@ def test_relevance_decay_changes_nothing_of_it(state: str, tmp_path: Path) -> No
 def test_compress_gives_an_ordinary_model(shrink: bool, tmp_path: Path) -> None:
     given = net()
     asked: dict[str, Any] = (
-        {"compression": 2.0, "method": "neuron"} if shrink else {"sparsity": 0.5}
+        {"compression": 1.3, "scheme": "redundancy"} if shrink else {"sparsity": 0.5}
     )
     asked |= {"warmup": 1, "ramp": 1, "finetune": 1, "verbose": 0}
     result = compress(given, (X, Y), (X, Y), shrink=shrink, **asked)
