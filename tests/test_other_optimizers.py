@@ -369,6 +369,10 @@ def test_layers_may_be_frozen_and_freed_by_a_callback(
     assert told(model, callbacks, epochs=3) == []
     for before, w in zip(zeros, kernels(model), strict=True):
         assert (w[before] == 0).all()
+    gone = (kernels(model)[0] == 0).all(0)
+    assert gone.any() == isinstance(callback, NeuronPrune)
+    bias = ops.convert_to_numpy(model.layers[1].bias)
+    assert (bias[gone] == 0).all()
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="a plain fit works on the others")
