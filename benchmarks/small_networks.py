@@ -61,9 +61,10 @@ def resnet_20(regularizer: Any = None) -> keras.Model:
 def ds_cnn(regularizer: Any = None) -> keras.Model:
     """Depthwise-separable convolutions on spectrograms (Zhang et al., 2017); 24,202 parameters."""
     inputs = keras.Input((49, 32, 1))
-    x = layers.ReLU()(_normalized(inputs, 64, (10, 4), 2, regularizer))
+    # 456 steps of training are few: moving averages over 10 steps follow them, those over 100 not.
+    x = layers.ReLU()(_normalized(inputs, 64, (10, 4), 2, regularizer, momentum=0.9))
     for _ in range(4):
-        x = _separable(x, 64, 1, regularizer)
+        x = _separable(x, 64, 1, regularizer, momentum=0.9)
     return _classifier(inputs, x, regularizer)
 
 
@@ -152,7 +153,9 @@ def _images(name: str, shape: tuple[int, ...], train: int) -> Callable[[], tuple
     return split
 
 
-def _normalized(x: Any, filters: int, size: Any, strides: int, regularizer: Any) -> Any:
+def _normalized(
+    x: Any, filters: int, size: Any, strides: int, regularizer: Any, momentum: float = 0.99
+) -> Any:
     convolution = layers.Conv2D(
         filters,
         size,
@@ -161,15 +164,17 @@ def _normalized(x: Any, filters: int, size: Any, strides: int, regularizer: Any)
         use_bias=False,
         kernel_regularizer=regularizer,
     )
-    return layers.BatchNormalization()(convolution(x))
+    return layers.BatchNormalization(momentum=momentum)(convolution(x))
 
 
-def _separable(x: Any, filters: int, strides: int, regularizer: Any) -> Any:
+def _separable(
+    x: Any, filters: int, strides: int, regularizer: Any, momentum: float = 0.99
+) -> Any:
     depthwise = layers.DepthwiseConv2D(
         3, strides=strides, padding="same", use_bias=False, depthwise_regularizer=regularizer
     )
-    x = layers.ReLU()(layers.BatchNormalization()(depthwise(x)))
-    return layers.ReLU()(_normalized(x, filters, 1, 1, regularizer))
+    x = layers.ReLU()(layers.BatchNormalization(momentum=momentum)(depthwise(x)))
+    return layers.ReLU()(_normalized(x, filters, 1, 1, regularizer, momentum))
 
 
 def _classifier(inputs: Any, x: Any, regularizer: Any) -> keras.Model:

@@ -34,6 +34,7 @@ def fused_update(
     grads: Sequence[Any],
     variables: Sequence[keras.Variable],
     optimizer: keras.optimizers.Optimizer,
+    read: Sequence[keras.Variable] = (),
 ) -> None:
     """``update(*grads)``, which steps the optimizer: within a TensorFlow graph compiled by XLA.
 
@@ -43,10 +44,11 @@ def fused_update(
     Args:
         update: assigns the variables.
         grads: its arguments; ``None`` for a variable without one.
-        variables: all that it reads or assigns, beside the optimizer's.
+        variables: all that it assigns, except the optimizer's.
         optimizer: the innermost one.
+        read: further variables that it reads.
     """
-    if keras.config.backend() != "tensorflow" or not _compiles(grads, variables, optimizer):
+    if keras.config.backend() != "tensorflow" or not _compiles(grads, variables, optimizer, read):
         update(*grads)
         return
     import tensorflow as tf
@@ -59,6 +61,7 @@ def _compiles(
     grads: Sequence[Any],
     variables: Sequence[keras.Variable],
     optimizer: keras.optimizers.Optimizer,
+    read: Sequence[keras.Variable],
 ) -> bool:
     """Whether a step in a graph is of large arrays, dense, on one device, and Keras' own.
 
@@ -77,7 +80,7 @@ def _compiles(
     parts = [optimizer, *getattr(optimizer, "optimizers", ())]  # a MultiOptimizer has parts
     if any(part.gradient_accumulation_steps or part.ema_overwrite_frequency for part in parts):
         return False  # XLA copies all arrays through what happens in some steps only
-    devices = {one.value.device for one in (*variables, *optimizer.variables)}
+    devices = {one.value.device for one in (*variables, *optimizer.variables, *read)}
     run = [*parts, *(part._learning_rate for part in parts), *(one.constraint for one in variables)]
     modules = {type(one).__module__.split(".")[0] for one in run if one is not None}
     return len(devices) == 1 and modules == {"keras"}

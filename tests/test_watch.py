@@ -97,8 +97,8 @@ def test_best_weights_restored_from_before_the_ramps_end_are_told_of(
     assert sparsity(model) == 0.4
     assert found == [
         "GlobalPrune: this fit ends with a sparsity of 0.4000, less than the 0.8000 asked for. "
-        "Older weights were put back after training, as EarlyStopping does with "
-        "restore_best_weights=True: give it start_from_epoch=2."
+        "The last epoch ended with 0.8000, and weights were replaced after it. If "
+        "EarlyStopping(restore_best_weights=True) did so, give it start_from_epoch=2."
     ]
 
 
@@ -310,7 +310,7 @@ def test_zeros_that_another_callback_took_away_are_told_of_by_keep_zeros(
     found = told(model, callbacks if pruner_first else callbacks[::-1], epochs=2)
     assert found == [
         "KeepZeros: this fit ends with a sparsity of 0.0000, less than the 0.5000 asked for. "
-        "Weights were put in their place after training, by another callback perhaps."
+        "The last epoch ended with 0.5000, and weights were replaced after it."
     ]
 
 

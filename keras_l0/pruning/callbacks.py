@@ -46,10 +46,7 @@ class Prune(KeepZeros):
             self._prune(ramp.share(epoch))
             self._check_alive()
         holds = epoch >= (ramp.last_tenth if self.regrow else ramp.begin)
-        self._hold.switch(holds)
-        if holds:
-            self._pin()
-        self._epoch = epoch
+        self._begin(epoch, holds, self._pruned)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks, besides, whether the outputs still vary between validation samples."""
@@ -115,11 +112,14 @@ class Prune(KeepZeros):
         return quota.missing(self._plan())
 
     def _why(self) -> str:
-        if self._epoch is None or self._epoch < self._ramp.end:
+        if self._epoch is not None and self._epoch < self._ramp.end:
             return f"Pruning ends at epoch {self._ramp.end}, and the last one was {self._epoch}."
+        return super()._why()
+
+    def _advice(self) -> str:
         return (
-            "Older weights were put back after training, as EarlyStopping does with "
-            f"restore_best_weights=True: give it start_from_epoch={self._ramp.end}."
+            " If EarlyStopping(restore_best_weights=True) did so, give it "
+            f"start_from_epoch={self._ramp.end}."
         )
 
 

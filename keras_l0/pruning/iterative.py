@@ -19,7 +19,7 @@ from keras_l0.files import InMemory, check_target, write_bytes
 from keras_l0.optimizers import RelevanceDecay
 from keras_l0.pruning import collapse, plan, quota, scores
 from keras_l0.pruning.bounds import MODES, holds, larger_is_better
-from keras_l0.pruning.holding import chain
+from keras_l0.pruning.holding import chain, optimizers_of
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.measure import measure
 from keras_l0.pruning.once import choose_score
@@ -136,12 +136,11 @@ class IterativePrune(KeepZeros):
         if self._epoch is None:
             self._resume(epoch)
             self._holding = self._zeros_given() > 0
-        if self._due:
+        pruned = self._due
+        if pruned:
             self._prune()
             self._due, self._holding = False, True
-        self._hold.switch(self._holding)
-        self._pin()
-        self._epoch = epoch
+        self._begin(epoch, self._holding, pruned)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks at the metric, and keeps the weights if it holds."""
@@ -234,7 +233,8 @@ class IterativePrune(KeepZeros):
         value = self._value_of(path)
         now = self.model.get_weights()
         # The file has the optimizer's state of then too.
-        state = [(v, ops.convert_to_numpy(v)) for v in self.model.optimizer.variables]
+        optimizers = optimizers_of(self.model).values()
+        state = [(v, ops.convert_to_numpy(v)) for one in optimizers for v in one.variables]
         try:
             self.model.load_weights(path)
             self.kept = self._state(value)
@@ -293,9 +293,10 @@ class IterativePrune(KeepZeros):
         quota.prune_to(quotas, 1.0, self._score)
         dead = collapse.find_dead(self.model, self._targets, self._graph)
         collapse.warn_of_dead("IterativePrune", dead)
-        for link in chain(self.model.optimizer):
-            if isinstance(link, RelevanceDecay):
-                link.reset()
+        for optimizer in optimizers_of(self.model).values():
+            for link in chain(optimizer):
+                if isinstance(link, RelevanceDecay):
+                    link.reset()
 
     def _missing(self) -> int:
         return 0

@@ -1,15 +1,17 @@
 """Fine tuning: the zeros that are there stay zero through a ``fit``."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 from numpy.typing import NDArray
 
 from keras_l0.errors import invalid_argument
-from keras_l0.pruning.holding import Hold
+from keras_l0.pruning.holding import Hold, optimizers_of
+from keras_l0.pruning.lost import EpochStart
 from keras_l0.pruning.measure import measure, penalty
 from keras_l0.pruning.neurons import pinned
 from keras_l0.pruning.targets import as_patterns, find_targets
@@ -24,6 +26,11 @@ class KeepZeros(keras.callbacks.Callback):
     step; so are the biases and normalizations of channels that are zero altogether. Logs gain
     ``sparsity``, ``compression`` and ``penalty`` at each epoch's end. It may
     stand beside another pruning callback.
+
+    Zeros are held through ``model.optimizer`` and every other Keras optimizer in the attributes
+    of the model and its layers, also in lists and dictionaries. Where something else changes the
+    weights, such as an optimizer of another library in a ``train_step``, the zeros are restored
+    before validation and at each epoch's end, and a warning says what was observed.
 
     Args:
         layers: ``fnmatch`` patterns on a layer's path or name, or one; ``None`` for every
@@ -53,48 +60,103 @@ class KeepZeros(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Puts the hook on and has the train step traced with it."""
         model = self.model
-        _check_hooked(model)
+        optimizers = optimizers_of(model)
+        _check_hooked(model, optimizers)
+        if self.params.get("epochs") == 0:
+            return
         self._targets = find_targets(model, self.layers)
         self._epoch: int | None = None
         self._kept = 0
+        self._ended = 0
+        self._start: EpochStart | None = None
+        self._replaced: str | None = None
         self._prepare()
-        held = [weight.variable for weight in self._targets.live if weight.variable.trainable]
+        # Frozen weights too: a callback may set `layer.trainable` later.
+        held = [weight.variable for weight in self._targets.weights]
         _build_optimizer(model)
         self._graph = Graph(model) if has_graph(model) else None
-        self._hold = Hold(model.optimizer, held, [variable for variable, _ in self._pinned()])
+        self._trainable = {
+            id(one) for layer in model._flatten_layers() for one in layer._trainable_variables
+        }
+        self._names = list(optimizers)
+        pins = [variable for variable, _ in self._pinned()]
+        self._hold = Hold(list(optimizers.values()), held, pins)
         model.make_train_function(force=True)
         self._watch = Watch(
             model,
-            sparsities=self._sparsities,
+            sparsities=self._saved_sparsities,
             release=self._hold.release,
             finish=self._finish,
+            keeps=type(self) is KeepZeros,
         )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Holds the zeros from the first step on."""
         if self._epoch is None:
             self._kept = measure(self.model, self._targets).zeros
-            self._hold.switch(True)
-        self._pin()
-        self._epoch = epoch
+        self._begin(epoch, holds=True)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Restores zeros that training has lost, so that the sparse network is validated."""
+        self._restore()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds ``sparsity``, ``compression`` and ``penalty`` to the logs."""
+        self._restore()
+        self._start = None
+        now = measure(self.model, self._targets)
+        self._ended = now.zeros
         if logs is not None:
-            now = measure(self.model, self._targets)
             logs["sparsity"] = now.sparsity
             logs["compression"] = now.compression
             logs["penalty"] = penalty(self.model)
 
-    def _pin(self) -> None:
-        """Holds the biases and normalizations of the channels that are pruned by now."""
-        self._hold.pin([mask for _, mask in self._pinned()])
+    def _begin(self, epoch: int, holds: bool, pruned: bool = False) -> None:
+        """Holds the zeros of now through an epoch, or none.
+
+        Args:
+            epoch: which one begins.
+            holds: whether zeros are held in it.
+            pruned: whether weights were pruned just now.
+        """
+        _ = self.model  # on JAX this brings the weights up to date
+        self._hold.switch(holds)
+        zeros = self._pinned() if holds else []
+        self._hold.pin(zeros)
+        if holds or pruned:
+            self._hold.zero_averages()
+        trained = [variable for variable in self._hold.variables if variable.trainable]
+        if holds:
+            kernels = [(one, ops.convert_to_numpy(one) == 0) for one in self._hold.variables]
+            zeros += [(one, mask) for one, mask in kernels if one.trainable]
+            begun = sum(int(np.count_nonzero(mask)) for _, mask in kernels)
+            if self._epoch is not None and not pruned and begun < self._ended:
+                self._replaced = (
+                    f"Between epochs {self._epoch} and {epoch}, weights were replaced: of "
+                    f"{self._ended:,} zeros {begun:,} were left."
+                )
+        self._start = EpochStart(
+            self._hold, self._names, zeros, trained if self._epoch is None else []
+        )
+        self._epoch = epoch
+
+    def _restore(self) -> None:
+        """Restores the zeros of the epoch's beginning, and warns once if there is reason to."""
+        if self._start is None:
+            return
+        _ = self.model  # on JAX this brings the weights up to date
+        lost = self._start.restore()
+        cause = self._start.cause(lost)
+        if cause is not None and self._watch.warns():
+            found = f"{lost:,} zeros were lost: " if lost else ""
+            warnings.warn(f"{type(self).__name__}: {found}{cause}", stacklevel=2)
 
     def _pinned(self) -> list[tuple[keras.Variable, NDArray[np.bool_]]]:
         if self._graph is None:
             return []
         _ = self.model  # on JAX this brings the weights up to date
-        return pinned(self._graph, {id(weight.variable) for weight in self._targets.live})
+        found = pinned(self._graph, {id(weight.variable) for weight in self._targets.live})
+        return [(variable, mask) for variable, mask in found if id(variable) in self._trainable]
 
     def _prepare(self) -> None:
         """What a subclass does once the targets are known."""
@@ -108,8 +170,30 @@ class KeepZeros(keras.callbacks.Callback):
         now = measure(self.model, self._targets).sparsity
         return now, now + self._missing() / max(1, self._targets.size)
 
+    def _saved_sparsities(self) -> tuple[float, float] | None:
+        """Both for a file that is saved, unless the model has other weights by now."""
+        there = {id(variable) for variable in self.model.variables}
+        if any(id(weight.variable) not in there for weight in self._targets.weights):
+            return None
+        return self._sparsities()
+
     def _why(self) -> str:
-        return "Weights were put in their place after training, by another callback perhaps."
+        """What was observed of how it came to have fewer zeros than were asked for."""
+        if self._epoch is None:
+            return "It ran no epoch."
+        if measure(self.model, self._targets).zeros < self._ended:
+            ended = self._ended / max(1, self._targets.size)
+            return (
+                f"The last epoch ended with {ended:.4f}, and weights were replaced after it."
+                f"{self._advice()}"
+            )
+        if self._replaced is not None:
+            return self._replaced
+        return "Its last epoch ended with it."
+
+    def _advice(self) -> str:
+        """What helps if a usual callback replaces weights at the end."""
+        return ""
 
     def _finish(self) -> None:
         """Tells what came of it."""
@@ -132,10 +216,14 @@ class KeepZeros(keras.callbacks.Callback):
             )
         if sparsity >= asked:
             layers = "" if self.layers is None else repr(self.layers)
+            reminder = (
+                " A further fit keeps them zero only with "
+                f"callbacks=[keras_l0.KeepZeros({layers})]."
+            )
             self._tell(
                 f"{now.zeros:,} of {self._targets.size:,} weights are zero: sparsity "
-                f"{now.sparsity:.4f}, compression {now.compression:.1f}x. A further fit keeps "
-                f"them zero only with callbacks=[keras_l0.KeepZeros({layers})]."
+                f"{now.sparsity:.4f}, compression {now.compression:.1f}x."
+                f"{reminder if self._watch.reminds else ''}"
             )
 
     def _tell(self, text: str) -> None:
@@ -145,21 +233,26 @@ class KeepZeros(keras.callbacks.Callback):
 
 
 def _build_optimizer(model: keras.Model) -> None:
-    """Makes the optimizer's state, for which TensorFlow would trace the first step twice.
+    """Makes the state of ``model.optimizer``: TensorFlow would trace the first step twice for it.
 
     A train step of the user's own may have other variables than the model's.
     """
     optimizer, step = model.optimizer, getattr(model.train_step, "__func__", None)
-    if not optimizer.built and model.trainable_weights and step is keras.Model.train_step:
+    if (
+        optimizer is not None
+        and not optimizer.built
+        and model.trainable_weights
+        and step is keras.Model.train_step
+    ):
         with keras.name_scope(optimizer.name, caller=optimizer):
             optimizer.build(model.trainable_weights)
 
 
-def _check_hooked(model: keras.Model) -> None:
+def _check_hooked(model: keras.Model, optimizers: Mapping[str, keras.optimizers.Optimizer]) -> None:
     """Raises a ``ValueError`` where a training loop of one's own has left out what ``fit`` has."""
-    for name, advice in (
-        ("optimizer", "Call `model.compile(optimizer)` first"),
-        ("history", "Give `add_history=True` to the CallbackList"),
-    ):
-        if getattr(model, name, None) is None:
-            raise invalid_argument("model", f"a model with its {name}", model.name, advice)
+    if not optimizers and not getattr(model, "compiled", False):
+        advice = "Call `model.compile(optimizer)` first"
+        raise invalid_argument("model", "a model with its optimizer", model.name, advice)
+    if getattr(model, "history", None) is None:
+        advice = "Give `add_history=True` to the CallbackList"
+        raise invalid_argument("model", "a model with its history", model.name, advice)

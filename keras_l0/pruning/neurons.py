@@ -316,5 +316,5 @@ def pinned(graph: Graph, live: set[int]) -> list[tuple[keras.Variable, NDArray[n
     return [
         (slot.variable, dead[graph.classes[slot.ids]] & (values_of(slot.variable) == 0))
         for slot in graph.slots
-        if slot.role == "shifts" and slot.variable.trainable
+        if slot.role == "shifts"
     ]

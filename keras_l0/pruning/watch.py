@@ -23,23 +23,32 @@ class Watch:
     Args:
         model: the model that is fitted.
         sparsities: gives its sparsity at the moment and the one that was asked for; the second
-            is more than the first just where zeros are missing.
+            is more than the first just where zeros are missing. ``None`` if there is none.
         release: called when the ``fit`` is over or found to be broken off.
         finish: called once, after all other callbacks, if it was not broken off.
+        keeps: whether it is a ``KeepZeros`` that stands behind it.
+
+    Attributes:
+        reminds: whether this is the one watch of the ``fit`` that may remind of ``KeepZeros``;
+            known when ``finish`` is called.
     """
 
     def __init__(
         self,
         model: keras.Model,
-        sparsities: Callable[[], tuple[float, float]],
+        sparsities: Callable[[], tuple[float, float] | None],
         release: Callable[[], None],
         finish: Callable[[], None],
+        keeps: bool,
     ) -> None:
         self._model = model
         self._sparsities = sparsities
         self._release = release
         self._finish = finish
         self._saved: dict[str, tuple[float, float]] = {}
+        self._warned = False
+        self._keeps = keeps
+        self.reminds = False
         watches = vars(model).setdefault(_WATCH, [])
         watches.append(self)
         if len(watches) == 1:
@@ -61,6 +70,12 @@ class Watch:
             if self._saved[path][0] < self._saved[path][1] and Path(path).exists()
         }
 
+    def warns(self) -> bool:
+        """Whether no watch of this ``fit`` has warned of lost zeros before; then this one has."""
+        first = not any(watch._warned for watch in vars(self._model).get(_WATCH, [self]))
+        self._warned = True
+        return first
+
 
 def _over(
     model: keras.Model, history: keras.callbacks.History, logs: dict[str, Any] | None = None
@@ -68,7 +83,9 @@ def _over(
     """The end of the last callback of a ``fit``."""
     del vars(history)["on_train_end"]
     history.on_train_end(logs)
-    for watch in _released(model):
+    watches = _released(model)
+    for watch in watches:
+        watch.reminds = watch is watches[-1] and not any(one._keeps for one in watches)
         watch._finish()
 
 
@@ -87,8 +104,13 @@ def _noticing(model: keras.Model, history: keras.callbacks.History) -> Callable[
 
 
 def _released(model: keras.Model) -> list[Watch]:
-    """The watches of a model, after they and what they stand for are taken off."""
-    watches: list[Watch] = vars(model).pop(_WATCH)
+    """The watches of a model, after they and what they stand for are taken off.
+
+    There are none left where a callback called ``fit`` within a ``fit``.
+    """
+    watches: list[Watch] = vars(model).pop(_WATCH, [])
+    if not watches:
+        return []
     for name in ("save", "save_weights", "make_train_function"):
         del vars(model)[name]
     for watch in watches:
@@ -103,7 +125,9 @@ def _noting(method: Callable[..., Any], watches: list[Watch]) -> Callable[..., A
         result = method(filepath, *args, **kwargs)
         for watch in watches:
             watch._saved.pop(str(filepath), None)
-            watch._saved[str(filepath)] = watch._sparsities()
+            sparsities = watch._sparsities()
+            if sparsities is not None:
+                watch._saved[str(filepath)] = sparsities
         return result
 
     return noting
