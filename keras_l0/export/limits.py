@@ -15,6 +15,8 @@ RESOLUTIONS = {"float32": 1e-6, "float16": 2.0**-11, "dynamic": 2.0**-8, "int8":
 For float32 a few steps, since the order of additions changes the last bits.
 """
 
+# The rounding of several layers adds up: so many steps are no difference between samples.
+_STEPS = 4
 _DEVIATIONS = {"float32": 1e-3, "float16": 1e-2, "dynamic": 0.1, "int8": 0.1}
 _SHARE = 0.01
 # From so many samples on, one may have another class where a share of 0.01 would allow none.
@@ -140,9 +142,9 @@ def root_mean_square(y_hat: NDArray[Any], y: NDArray[Any]) -> float:
 
 
 def is_weak(y: NDArray[Any], kind: str) -> bool:
-    """Whether an output differs between samples by less than the format can express."""
+    """Whether an output differs between samples by no more than a few steps of the format."""
     largest = float(np.abs(y.astype(np.float64)).max(initial=0.0))
-    return variation(y) <= RESOLUTIONS[kind] * largest
+    return variation(y) <= _STEPS * RESOLUTIONS[kind] * largest
 
 
 def weakness(kind: str, samples: Samples) -> str:
@@ -158,9 +160,9 @@ def weakness(kind: str, samples: Samples) -> str:
         return "The comparison is weak: there is one sample. Give more `check_data`."
     which = "outputs" if len(weak) == len(samples.outputs) else f"output {', '.join(weak)}"
     return (
-        f"The comparison is weak: the Keras model's {which} differ from sample to sample by less "
-        f"than the resolution of {kind}. Give `check_data` of different classes, or train the "
-        "model."
+        f"The comparison is weak: the Keras model's {which} differ between samples by less than "
+        f"{_STEPS * RESOLUTIONS[kind]:.2g} of the largest, four times the resolution of {kind}. "
+        "Give `check_data` that differ more, or train the model."
     )
 
 

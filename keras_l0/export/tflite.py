@@ -70,11 +70,13 @@ def export_tflite(
 
     and, for both, no output deviates by as much as it differs between samples (root mean
     squares). The resolutions are 1e-6 of the largest number for float32, :math:`2^{-11}` for
-    float16, and :math:`2^{-8}` with int8 weights. An output that differs between samples by no
-    more than that, as of an untrained network, is held to ``tolerance`` alone, and the report says
-    that the comparison is weak. A sparse file must besides compute what the dense one of the same
-    weights does: to 1e-4 of the largest output, or 0.02 where the runtime computes with
-    sparse int8 weights.
+    float16, and :math:`2^{-8}` with int8 weights. An output that differs between samples by less
+    than four times that, as of an untrained network, is held to ``tolerance`` alone, and the
+    report says that the comparison is weak.
+
+    The encoding of zeros is checked apart from that: a sparse file must compute what the dense
+    one of the same weights does, to 1e-4 of the largest output, or to 0.02 where the runtime
+    computes with sparse int8 weights.
 
     The file takes one sample at a time, as on a device, unless the model's batch size is
     fixed. A mixed-precision model is taken, and compared, as computing in float32.
