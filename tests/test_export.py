@@ -341,10 +341,10 @@ def test_a_deviation_above_the_tolerance_leaves_the_older_file(tmp_path: Path) -
     with pytest.raises(RuntimeError, match="No file was written") as error:
         export_tflite(small(), path, quantize="float16", tolerance=1e-30)
     assert re.fullmatch(
-        r"No file was written: none is right on 16 random samples \(standard normal\)\. The closest "
-        r"is float16-(dense|sparse): its outputs deviate from the Keras model's by 0\.000\d+ of the "
-        r"largest, and 1e-30 is allowed\. You can allow more by `tolerance` if that is good enough, "
-        r"or choose another `quantize`, or give `check_data`\.",
+        r"No file was written: none is right on 16 random samples \(standard normal\)\. "
+        r"The closest is float16-(dense|sparse): its outputs deviate from the Keras model's by "
+        r"0\.000\d+ of the largest, and 1e-30 is allowed\. You can allow more by `tolerance` if "
+        r"that is good enough, or choose another `quantize`, or give `check_data`\.",
         str(error.value),
     )
     assert path.read_bytes() == b"older"

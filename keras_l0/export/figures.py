@@ -174,7 +174,8 @@ class ExportReport:
             f"{self.path}: {self.chosen}",
             table(["", *(column[0] for column in columns)], list(map(list, rows))),
             f"chosen by {self.chosen_by}",
-            f"compared on {self.compared_on}: {self._comparison()}",
+            f"compared on {self.compared_on}",
+            self._comparison(),
             f"{len(self.sparse)} sparse tensors",
         ]
         if len(self.candidates) > 2:
