@@ -82,7 +82,7 @@ def test_a_sparse_file_of_wrong_weights_is_refused_for_a_classifier_too(
         return encode(np.where(array != 0, array * np.float32(1.01), array).astype(array.dtype))
 
     model = classifier(units=400)
-    prune(model, 0.8)
+    prune(model, 0.8, method="layerwise")
     kernel = model.layers[-1].kernel
     kernel.assign(0.02 * kernel)  # or all probabilities would be 0 and 1, and no weight matter
     for name in ("encode", "encode_rows"):
