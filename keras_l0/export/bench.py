@@ -6,17 +6,20 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 from keras_l0.errors import invalid_argument, is_number, whole_at_least
 from keras_l0.export.check import run_folder
+from keras_l0.export.choice import quartiles
 from keras_l0.export.convert import require_tensorflow
+from keras_l0.export.figures import wrapped
 from keras_l0.export.flatfile import is_flatbuffer
 from keras_l0.text import table
 
 # A file of a stranger's, or a damaged one, may go on without end.
 _LIMIT_SECONDS = 300
+_NAME_WIDTH = 14
 
 
 @dataclass(frozen=True)
@@ -57,18 +60,19 @@ class Bench:
     processor: str
 
     def __str__(self) -> str:
+        common = os.path.commonpath([Path(one.path).parent for one in self.timings])
         rows = [
             [
-                one.path,
+                wrapped(os.path.relpath(one.path, common or None), _NAME_WIDTH),
                 f"{one.bytes:,}",
-                f"{one.latency_ms:.4f}",
-                f"{one.quartiles_ms[0]:.4f} to {one.quartiles_ms[1]:.4f}",
+                f"{one.latency_ms:.4g}",
+                f"{one.quartiles_ms[0]:.4g} to {one.quartiles_ms[1]:.4g}",
                 f"{one.ratio:.2f}",
-                "" if one.peak_memory is None else f"{one.peak_memory:,}",
+                "" if one.peak_memory is None else f"{one.peak_memory / 2**20:.1f}",
             ]
             for one in self.timings
         ]
-        header = ["file", "bytes", "latency, ms", "quartiles", "over the first", "peak memory"]
+        header = ["file", "bytes", "ms", "quartiles", "ratio", "peak MiB"]
         faults = [f"{one.path} does not run: {one.fault}" for one in self.timings if one.fault]
         where = f"{self.processor}, {self.threads} thread{'s' * (self.threads > 1)}"
         return "\n".join([table(header, rows), *faults, where])
@@ -134,13 +138,12 @@ def _timing(path: Path, result: dict[str, Any], first: Sequence[float]) -> Timin
     turns = result.get("turns")
     if result["fault"] or not turns:
         return Timing(str(path), size, result["fault"] or "it was not timed")
-    low, _, high = quantiles(turns, n=4) if len(turns) > 1 else (turns[0],) * 3
     return Timing(
         path=str(path),
         bytes=size,
         fault="",
         latency_ms=median(turns),
-        quartiles_ms=(low, high),
+        quartiles_ms=quartiles(turns),
         ratio=median(a / b for a, b in zip(turns, first, strict=True)),
         peak_memory=result.get("peak_memory"),
     )

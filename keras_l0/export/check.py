@@ -28,6 +28,7 @@ class Measured:
         deviation: from what was expected, the largest over the largest output; with the
             default delegate and without any, the larger of the two.
         outputs: of the default interpreter, each with the batches along the first axis.
+        plain_outputs: those without any delegate.
         turns: milliseconds of one invocation, turn by turn, in turns with the other files.
         peak_memory: bytes by which it raised the process' peak; ``None`` where not known.
     """
@@ -35,6 +36,7 @@ class Measured:
     fault: str
     deviation: float = float("inf")
     outputs: tuple[NDArray[Any], ...] = ()
+    plain_outputs: tuple[NDArray[Any], ...] = ()
     turns: tuple[float, ...] = ()
     peak_memory: int | None = None
 
@@ -59,6 +61,11 @@ class Samples:
         """What is expected of each output, with the batches along the first axis."""
         return tuple(np.stack([y[i] for y in self.expected]) for i in range(len(self.outputs)))
 
+    @property
+    def count(self) -> int:
+        """How many samples they are."""
+        return len(self.batches) * len(self.batches[0][0])
+
     def save(self, path: Path, largest: int | None = None) -> None:
         """Writes ``samples.npz`` for ``runner``, the first ``largest`` batches of it."""
         arrays = {
@@ -72,12 +79,17 @@ class Samples:
         np.savez(path, allow_pickle=False, **arrays)
 
 
+def by_sample(outputs: NDArray[Any]) -> NDArray[Any]:
+    """Outputs that are stacked by batches, sample by sample."""
+    return outputs.reshape(-1, *outputs.shape[2:]) if outputs.ndim > 1 else outputs
+
+
 def require_finite(expected: list[Arrays]) -> None:
     """Raises a ``RuntimeError`` if outputs are NaN or infinite."""
     if not all(np.isfinite(array).all() for batch in expected for array in batch):
         raise RuntimeError(
-            "The Keras model's own outputs are NaN or infinite on `check_data`: "
-            "no file can be compared with them."
+            "The Keras model's own outputs are NaN or infinite on the samples to compare on: "
+            "no file can be compared with them. Give other `check_data`."
         )
 
 
@@ -128,10 +140,12 @@ def _measured(path: Path, outputs: tuple[str, ...], found: dict[str, Any]) -> Me
         return Measured(found["fault"])
     with np.load(path) as arrays:
         received = tuple(arrays[f"output:{name}"] for name in outputs)
+        plain = tuple(arrays[f"plain:{name}"] for name in outputs)
     return Measured(
         fault="",
         deviation=max(found["deviation"], found["plain_deviation"]),
         outputs=received,
+        plain_outputs=plain,
         turns=tuple(found.get("turns", ())),
         peak_memory=found.get("peak_memory"),
     )

@@ -17,8 +17,8 @@ from keras_l0.files import replacing, write_bytes
 SCRIPT = "measure.py"
 """The script beside kept candidates."""
 
-# Emulators and small devices are slow: enough samples to find a wrong file.
-_KEPT_BATCHES = 16
+KEPT_BATCHES = 16
+"""Batches of samples beside kept candidates: small devices are slow, and wrong files show early."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def keep(folder: Path, candidates: Sequence[Candidate], samples: Samples) -> Non
     for one in candidates:
         write_bytes(folder / f"{one.name}.tflite", one.content)
     with replacing(folder / "samples.npz") as temporary:
-        samples.save(temporary, _KEPT_BATCHES)
+        samples.save(temporary, KEPT_BATCHES)
     with replacing(folder / SCRIPT) as temporary:
         shutil.copyfile(runner.__file__, temporary)
 

@@ -72,10 +72,14 @@ def _ids(owner: Any, name: str) -> Any:
 
 
 def named(content: bytes, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> bytes:
-    """The file with these names in its signature and without what the runtime does not read.
+    """The file with the model's names and order of inputs and outputs, without unread parts.
 
-    That is all names but those of inputs, outputs and weights of rank 2 or more, which in a
-    small network are a tenth of the file; empty tables; and what the converter says of itself.
+    The order is set in the graph as well as in the signature, so that the interpreter's
+    `get_input_details()` and `get_output_details()` list them as the model does.
+
+    The parts that the runtime does not read are all names but those of inputs, outputs and
+    weights of rank 2 or more, which in a small network are a tenth of the file; empty tables;
+    and what the converter says of itself.
 
     Args:
         content: a TFLite file with one signature, its names in alphabetical order
@@ -89,10 +93,12 @@ def named(content: bytes, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> 
     model = read(content)
     (signature,) = model.signatureDefs
     graph = model.subgraphs[signature.subgraphIndex]
-    for entries, names in ((signature.inputs, inputs), (signature.outputs, outputs)):
-        by_name = sorted(entries, key=lambda entry: entry.name)
-        for entry, name in zip(by_name, names, strict=True):
+    for side, names in (("inputs", inputs), ("outputs", outputs)):
+        entries = sorted(getattr(signature, side), key=lambda entry: entry.name)
+        for entry, name in zip(entries, names, strict=True):
             entry.name = graph.tensors[entry.tensorIndex].name = name.encode()
+        setattr(signature, side, entries)
+        setattr(graph, side, [int(entry.tensorIndex) for entry in entries])
     for graph in model.subgraphs:
         edges = {*graph.inputs, *graph.outputs}
         for t, tensor in enumerate(graph.tensors):

@@ -59,6 +59,8 @@ def measure(
         ``processor``, ``machine``, ``threads``, ``litert``, and under ``files`` for each file
         ``sha256``, ``bytes``, ``fault`` (empty, or why it does not run), ``deviation`` and
         ``plain_deviation`` (with the default delegate and without; absent without samples),
+        likewise ``classes`` and ``plain_classes`` (of one output, for each sample the place of
+        its largest number),
         ``peak_memory`` (bytes by which loading and running it raised the process' peak, where
         the system tells), ``turns`` and their median ``latency_ms`` (milliseconds).
     """
@@ -197,9 +199,18 @@ def _examine(path: Path, samples: Path | None, threads: int, keep_outputs: bool)
         expected = list(wanted.values())
         found["deviation"] = deviation(expected, [outputs[name] for name in wanted])
         found["plain_deviation"] = deviation(expected, [without[name] for name in wanted])
+        for name, found_there in (("classes", outputs), ("plain_classes", without)):
+            if len(found_there) == 1:
+                found[name] = _classes(*found_there.values())
     if keep_outputs:
-        np.savez(path.with_suffix(".npz"), allow_pickle=False, **outputs)
+        plain = {name.replace("output:", "plain:", 1): y for name, y in without.items()}
+        np.savez(path.with_suffix(".npz"), allow_pickle=False, **outputs, **plain)
     return found
+
+
+def _classes(rows: Any) -> list[int]:
+    """For each sample the place of the largest number; none if a sample is not one row."""
+    return [int(c) for c in rows.argmax(axis=-1).ravel()] if rows.ndim == 3 else []
 
 
 def _outputs(content: bytes, samples: Samples, threads: int, plain: bool) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_l0.errors import invalid_argument
+from keras_l0.export.domains import Domain, input_domains
+from keras_l0.text import listed
 
 # Enough to find a wrong output, few enough to be run one by one.
 LARGEST_SAMPLE_COUNT = 256
@@ -54,9 +56,9 @@ def read_inputs(
     Args:
         model: a built model. One without ``inputs`` (a subclassed one) takes its shapes
             from ``check_data``.
-        check_data: what Keras takes for ``x``, or ``None`` for random samples with a
-            fixed seed: standard normal, or 0 and 1 for integers, which are in every
-            vocabulary.
+        check_data: what Keras takes for ``x``, or ``None`` for random samples with a fixed
+            seed, of the values that ``input_domains`` finds; where it finds none, standard
+            normal, or 0 and 1 for integers, which are in every vocabulary.
         argument: what the caller calls ``check_data``, for errors.
 
     Returns:
@@ -74,7 +76,7 @@ def read_inputs(
                 None,
                 "Give a batch of the model's inputs.",
             )
-        return declared, _random_batches(declared)
+        return declared, _random_batches(declared, input_domains(model))
     pieces = _flat_pieces(check_data, declared, argument)
     inputs = declared or _inputs_of(pieces[0])
     flat = [keras.tree.flatten(piece) for piece in pieces]
@@ -156,19 +158,43 @@ def _inputs_of(batch: Any) -> ModelInputs:
     )
 
 
-def _random_batches(inputs: ModelInputs) -> list[Arrays]:
+def _random_batches(inputs: ModelInputs, domains: list[Domain | None]) -> list[Arrays]:
     rng = np.random.default_rng(0)
+    told = domains or [None] * len(inputs.names)
 
-    def sample(shape: tuple[int | None, ...], dtype: str) -> NDArray[Any]:
+    def sample(shape: tuple[int | None, ...], dtype: str, domain: Domain | None) -> NDArray[Any]:
         full = (inputs.batch, *(size or _OPEN_SIZE for size in shape[1:]))
+        if domain is not None:
+            values = domain.sample(rng, full)
+            return (values if "float" in dtype else np.rint(values)).astype(dtype)
         if "float" in dtype:
             return rng.normal(size=full).astype(dtype)
         return rng.integers(0, 2, size=full).astype(dtype)
 
     return [
-        [sample(shape, dtype) for shape, dtype in zip(inputs.shapes, inputs.dtypes, strict=True)]
-        for _ in range(_RANDOM_SAMPLE_COUNT)
+        list(map(sample, inputs.shapes, inputs.dtypes, told)) for _ in range(_RANDOM_SAMPLE_COUNT)
     ]
+
+
+def described(model: keras.Model, inputs: ModelInputs, count: int, argument: str | None) -> str:
+    """What a file is compared on, such as ``"16 random samples (ids 0 to 39)"``.
+
+    Args:
+        model: the model.
+        inputs: its inputs.
+        count: how many samples.
+        argument: which argument they came from; ``None`` if they are random.
+    """
+    if argument is not None:
+        return f"{count} samples of `{argument}`"
+    domains = input_domains(model) or [None] * len(inputs.names)
+    texts = [
+        str(domain or ("standard normal" if "float" in dtype else "integers 0 and 1"))
+        for domain, dtype in zip(domains, inputs.dtypes, strict=True)
+    ]
+    if len(set(texts)) > 1:
+        texts = [f"{name}: {text}" for name, text in zip(inputs.names, texts, strict=True)]
+    return f"{count} random samples ({listed(dict.fromkeys(texts))})"
 
 
 def _flat_pieces(check_data: Any, declared: ModelInputs | None, argument: str) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -10,12 +11,13 @@ from keras_l0.errors import choice, invalid_argument, is_number, one_of
 from keras_l0.export import check
 from keras_l0.export.best import best_of, notes_on
 from keras_l0.export.candidates import GATHERED, KINDS, SHRUNK, WHOLE, settings_of
-from keras_l0.export.choice import Limits, chosen_by, report_on
+from keras_l0.export.choice import chosen_by, report_on
 from keras_l0.export.convert import computing_in_float32, convert_all, require_tensorflow
 from keras_l0.export.device import read_timings
 from keras_l0.export.figures import ExportReport as ExportReport
 from keras_l0.export.flatfile import named
-from keras_l0.export.samples import Arrays, ModelInputs, output_names, read_inputs
+from keras_l0.export.limits import Limits
+from keras_l0.export.samples import Arrays, ModelInputs, described, output_names, read_inputs
 from keras_l0.files import check_folder, check_target, replacing
 from keras_l0.models import check_built, check_finite
 from keras_l0.pruning.targets import find_targets
@@ -33,9 +35,7 @@ OBJECTIVES = ("size", "download", "latency")
 
 TARGETS = ("arm", "host")
 """What ``target`` may be."""
-
-
-# A conversion of the whole network, for comparison alone, takes the time of another export.
+# A network that kept a larger part than this is not converted as a whole, but in float32.
 _NEARLY_WHOLE = 0.9
 
 
@@ -57,11 +57,26 @@ def export_tflite(
 
     Several files are built: dense, and with each constant in the sparse form that the runtime
     takes and that serves the purpose. Each is run by the default LiteRT interpreter and by the
-    plain one, without delegate, and held against the model's own outputs :math:`y`:
+    plain one, without delegate, and compared with the model's own outputs :math:`y`. The best of
+    those that are right is written; the report lists all. A file is right if
 
-    .. math:: \max |y - \hat y| \; / \; \max |y| \le \text{tolerance}
+    - for a classifier, a model with one output of which each row is probabilities (not negative,
+      with a sum of 1), the share of samples whose class, the largest of a row, changes is at most
+      ``tolerance``. A change between two classes whose probabilities differ by less than the
+      resolution of the kind is not counted.
+    - for any other model, logits included, each output has
 
-    for each output. The best of those that are right is written; the report lists all.
+      .. math:: \max |y - \hat y| \; / \; \max |y| \le \text{tolerance}
+
+    and, for both, no output deviates by as much as it differs between samples (root mean
+    squares). The resolutions are 1e-6 of the largest number for float32, :math:`2^{-11}` for
+    float16, and :math:`2^{-8}` with int8 weights. An output that differs between samples by less
+    than four times that, as of an untrained network, is held to ``tolerance`` alone, and the
+    report says that the comparison is weak.
+
+    The encoding of zeros is checked apart from that: a sparse file must compute what the dense
+    one of the same weights does, to 1e-4 of the largest output, or to 0.02 where the runtime
+    computes with sparse int8 weights.
 
     The file takes one sample at a time, as on a device, unless the model's batch size is
     fixed. A mixed-precision model is taken, and compared, as computing in float32.
@@ -81,16 +96,18 @@ def export_tflite(
             ``"latency"``, the fastest with one thread.
         shrink: whether dead channels are taken out first, as ``shrink`` does; where a first
             ``Dense`` layer does not read all of the inputs, files that gather those that it reads
-            are among the candidates. What is written is compared with ``model`` itself; the
-            report's dense file is that of the whole network, if a tenth of it or more went.
+            are among the candidates. What is written is compared with ``model`` itself.
         calibration: samples from which ``"int8"`` takes the range of each tensor, in any form
             that ``fit`` takes, ``y`` ignored; the first 256 are used.
-        check_data: samples to compare on, likewise. ``None`` for 16 random ones with a fixed
-            seed. A subclassed model needs it, since it does not tell its input shapes.
-        tolerance: the largest deviation allowed, positive. ``None`` for 1e-3 in float32, 1e-2
-            with ``"float16"``, 0.1 with int8 weights. With ``"auto"``, the largest share of
-            samples of ``check_data`` for which a classifier (one output, its rows probabilities)
-            may name another class; or the deviation of any other model; ``None`` for 0.01.
+        check_data: samples to compare on, likewise. ``None`` for those of ``calibration``; without
+            these for 16 random ones with a fixed seed, of values that the first layers imply: ids
+            over the vocabulary of an ``Embedding``, pixels of the range that a ``Rescaling``
+            expects, the mean and variance of a ``Normalization``; else standard normal, or 0 and
+            1 for integers. A subclassed model needs it, since it does not tell its input shapes.
+        tolerance: positive. For a classifier the largest share of samples whose class changes;
+            ``None`` for 0.01, but one sample of 10 or more. For any other model the largest
+            deviation; ``None`` for 1e-3 in float32, 1e-2 with ``"float16"``, 0.1 with int8
+            weights, whether the kind was named or tried by ``"auto"``.
         target: for ``"latency"``, where the file is to run: ``"arm"``, a phone; or ``"host"``,
             a machine as this one. Files are timed here in any case, but on another processor than
             ARM, the choice for ``"arm"`` goes by the instructions that it would execute there,
@@ -103,7 +120,8 @@ def export_tflite(
             ``python measure.py . --out device.json``.
 
     Returns:
-        The file's figures beside those of the dense file of its kind, and all candidates'.
+        The file's figures beside those of the dense float32 file of the model as given and of
+        the dense file of its kind, and all candidates'.
 
     Raises:
         ValueError: if an argument is wrong, or a weight is NaN or infinite.
@@ -129,21 +147,23 @@ def export_tflite(
     choice("target", target, TARGETS)
     device = None if timings is None else read_timings(timings)
     kinds = _kinds(quantize, calibration)
-    inputs, batches = read_inputs(model, check_data)
-    ranges = None if calibration is None else _calibration(model, calibration, inputs)
+    argument = _compared_on(check_data, calibration)
+    given = calibration if argument == "calibration" else check_data
+    inputs, batches = read_inputs(model, given, argument or "check_data")
+    ranges = None
+    if calibration is not None:
+        same = given is calibration
+        ranges = batches if same else _calibration(model, calibration, inputs)
+    count = len(batches) * inputs.batch
+    compared_on = described(model, inputs, count, argument)
     kept = None if keep_candidates is None else check_folder(keep_candidates, "keep_candidates")
     # The path is checked before the work, and nothing is left there if the work fails.
     with replacing(path) as temporary:
         with computing_in_float32(model) as was_mixed:
             outputs, expected = _keras_outputs(model, inputs, batches)
             variants, unshrunk = _variants(model) if shrink else ({WHOLE: model}, "")
-            settings = [setting for kind in kinds for setting in settings_of(kind)]
             results = convert_all(
-                # Beside the shrunk one the whole network is there to be compared with.
-                [
-                    (one, kinds if name == WHOLE and SHRUNK in variants else settings)
-                    for name, one in variants.items()
-                ],
+                [(one, _settings(name, variants, kinds)) for name, one in variants.items()],
                 inputs,
                 ranges,
             )
@@ -157,11 +177,26 @@ def export_tflite(
             for setting, content in converted.items()
             if isinstance(content, bytes)
         }
+        # The whole network in float32 is there to be compared with, if not as a candidate.
+        reference = dense.get("float32")
+        if "float32" not in kinds:
+            dense.pop("float32", None)
         if not dense:
             raise RuntimeError(next(text for text in converted.values() if isinstance(text, str)))
         samples = check.Samples(inputs.names, outputs, batches, expected)
-        limits = Limits.of(quantize, tolerance, kinds, expected)
-        chosen, judged = best_of(dense, samples, limits, optimize_for, target, device, kept)
+        limits = Limits.of(tolerance, samples)
+        best = best_of(
+            dense,
+            samples,
+            limits,
+            optimize_for,
+            target,
+            compared_on=compared_on,
+            reference=reference,
+            device=device,
+            kept=kept,
+        )
+        chosen = best.chosen
         temporary.write_bytes(chosen.candidate.content)
     notes = [*chosen.candidate.notes]
     if unshrunk:
@@ -175,10 +210,11 @@ def export_tflite(
         notes.append("The model's mixed precision is for training; the file computes in float32.")
     if not find_targets(model).weights:
         notes.append("The model has no prunable layer: its file is dense.")
-    notes += notes_on(chosen, judged, samples, limits)
+    notes += notes_on(chosen, best.judged, samples)
     return report_on(
         chosen,
-        judged,
+        best.judged,
+        best.reference,
         path=os.fspath(path),
         quantize=quantize,
         optimize_for=optimize_for,
@@ -187,7 +223,8 @@ def export_tflite(
         parameters=variants[chosen.candidate.variant].count_params(),
         dense_parameters=model.count_params(),
         limits=limits,
-        checked_samples=len(batches) * inputs.batch,
+        checked_samples=count,
+        compared_on=compared_on,
         notes=tuple(notes),
     )
 
@@ -225,6 +262,13 @@ def check_exportable(model: Any, tolerance: Any) -> None:
     check_finite(model)
 
 
+def _compared_on(check_data: Any, calibration: Any) -> str | None:
+    """The argument that files are compared on; ``None`` for random samples."""
+    if check_data is not None:
+        return "check_data"
+    return None if calibration is None else "calibration"
+
+
 def _variants(model: keras.Model) -> tuple[dict[str, keras.Model], str]:
     """The network, and without its dead channels and inputs if it has any; or why not."""
     variants = {WHOLE: model}
@@ -233,14 +277,27 @@ def _variants(model: keras.Model) -> tuple[dict[str, keras.Model], str]:
         smaller = cut.graph.model
         if smaller is not model:
             variants[SHRUNK] = smaller
-            if smaller.count_params() > _NEARLY_WHOLE * model.count_params():
-                del variants[WHOLE]
         read = inputs_read(cut)
         if read:
             variants[GATHERED] = rebuilt(cut, read)
     except ValueError as error:
         return {WHOLE: model}, str(error)
     return variants, ""
+
+
+def _settings(
+    name: str, variants: Mapping[str, keras.Model], kinds: Sequence[str]
+) -> Sequence[str]:
+    """What a variant is converted with."""
+    if name != WHOLE:
+        return [setting for kind in kinds for setting in settings_of(kind)]
+    smaller = variants.get(SHRUNK)
+    wanted = [s for kind in kinds for s in settings_of(kind)] if smaller is None else list(kinds)
+    # Another conversion of nearly the same network would take the time of another export.
+    model = variants[WHOLE]
+    if smaller is not None and smaller.count_params() > _NEARLY_WHOLE * model.count_params():
+        wanted = []
+    return list(dict.fromkeys(["float32", *wanted]))
 
 
 def _kinds(quantize: str | None, calibration: Any) -> list[str]:

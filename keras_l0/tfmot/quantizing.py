@@ -13,18 +13,20 @@ from numpy.typing import NDArray
 from keras_l0.errors import choice, invalid_argument
 from keras_l0.export import check
 from keras_l0.export.best import best_of, notes_on
-from keras_l0.export.choice import Limits, chosen_by, report_on
+from keras_l0.export.choice import chosen_by, report_on
 from keras_l0.export.convert import (
     computing_in_float32,
     convert_as,
+    dense_files,
     has_loop,
     serving,
     signature,
 )
 from keras_l0.export.figures import ExportReport
 from keras_l0.export.flatfile import named, renamed
+from keras_l0.export.limits import Limits
 from keras_l0.export.runner import deviation
-from keras_l0.export.samples import Arrays, ModelInputs, output_names, read_inputs
+from keras_l0.export.samples import Arrays, ModelInputs, described, output_names, read_inputs
 from keras_l0.export.tflite import TARGETS, check_export, check_exportable
 from keras_l0.files import replacing
 from keras_l0.structure.graph import functional
@@ -70,7 +72,7 @@ def quantize_aware(
         learning_rate: Adam's, >= 0.
         check_data: samples to compare on, in any form that ``fit`` takes, ``y`` ignored. ``None``
             for the first 256 of ``data``.
-        tolerance: the largest deviation over the largest output, positive. ``None`` for 0.1.
+        tolerance: as in ``export_tflite``, for ``"int8"``.
         optimize_for: ``"size"``, ``"download"`` or ``"latency"``, as in ``export_tflite``.
         target: ``"arm"`` or ``"host"``, as in ``export_tflite``.
 
@@ -115,7 +117,14 @@ def quantize_aware(
             type(data).__name__,
             "Give arrays, or `cluster` the model first",
         )
-    inputs, batches = read_inputs(model, *_samples(data, check_data))
+    given, argument = _samples(data, check_data)
+    inputs, batches = read_inputs(model, given, argument)
+    compared_on = described(model, inputs, len(batches) * inputs.batch, argument)
+    with computing_in_float32(model):
+        try:
+            whole = dense_files(model, inputs, ["float32"])["float32"]
+        except RuntimeError as error:  # the report has no dense float32 file then
+            whole = str(error)
     start = model
     if clusters is None:
         note_dense(model)
@@ -142,18 +151,27 @@ def quantize_aware(
         owner = serving(form, inputs, form.variables)
         function = owner.serve.get_concrete_function(*signature(inputs))
         samples = _asked(function, inputs, batches, _output_names(model))
-        limits = Limits.of("int8", tolerance, ["int8"], samples.expected)
+        limits = Limits.of(tolerance, samples)
         try:
             with replacing(path) as temporary:
                 dense = {"int8": _converted(function, owner, form, samples)}
-                chosen, judged = best_of(dense, samples, limits, optimize_for, target)
-                temporary.write_bytes(chosen.candidate.content)
+                best = best_of(
+                    dense,
+                    samples,
+                    limits,
+                    optimize_for,
+                    target,
+                    compared_on=compared_on,
+                    reference=_named(whole, samples),
+                )
+                temporary.write_bytes(best.chosen.candidate.content)
         except RuntimeError as error:  # not a reason to lose what was trained
             warnings.warn(f"The model is trained, but not exported. {error}", stacklevel=2)
             return trained, None
-    notes = [*chosen.candidate.notes, *notes_on(chosen, judged, samples, limits)]
+    chosen = best.chosen
+    notes = [*chosen.candidate.notes, *notes_on(chosen, best.judged, samples)]
     apart = _apart(trained, inputs, samples)
-    if apart > limits.deviation["int8"]:
+    if apart > limits.deviation("int8"):
         notes.append(
             f"Rounded, the model's outputs deviate by {apart:.2g} of the largest from those of the "
             "returned model: train longer, or give `check_data` like `data`."
@@ -164,7 +182,8 @@ def quantize_aware(
         notes.append("The model's mixed precision is for training; the file computes in int8.")
     return trained, report_on(
         chosen,
-        judged,
+        best.judged,
+        best.reference,
         path=os.fspath(path),
         quantize="int8",
         optimize_for=optimize_for,
@@ -173,7 +192,8 @@ def quantize_aware(
         parameters=model.count_params(),
         dense_parameters=model.count_params(),
         limits=limits,
-        checked_samples=len(batches) * inputs.batch,
+        checked_samples=samples.count,
+        compared_on=compared_on,
         notes=tuple(notes),
     )
 
@@ -187,6 +207,11 @@ def _samples(data: Any, check_data: Any) -> tuple[Any, str]:
             "check_data", "samples, since `data` can be gone over once", None, "Give some"
         )
     return iter(data) if isinstance(data, list) else data, "data"  # a list is one of batches
+
+
+def _named(content: bytes | str, samples: check.Samples) -> bytes | None:
+    """The dense float32 file of the model as given, or ``None`` if it has none."""
+    return None if isinstance(content, str) else named(content, samples.inputs, samples.outputs)
 
 
 def _check_names(variables: Mapping[int, Any]) -> None:
