@@ -24,6 +24,7 @@ import numpy as np
 
 from keras_l0.export.flatfile import renamed
 from keras_l0.export.samples import Arrays, ModelInputs
+from keras_l0.export.time_distributed import all_steps_at_once
 from keras_l0.text import first_line
 
 PER_TENSOR = "-per-tensor"
@@ -161,7 +162,8 @@ def _convert(
     owner = serving(model, inputs, [variable.value for variable in model.variables])
     found: dict[str, bytes | str] = {}
     for setting in settings:
-        function = owner.serve.get_concrete_function(*signature(inputs))
+        with all_steps_at_once(model):
+            function = owner.serve.get_concrete_function(*signature(inputs))
         try:
             content = convert_as(setting, function, owner, calibration)
         except Exception as error:  # the converter's are of many kinds

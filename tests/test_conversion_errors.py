@@ -1,0 +1,142 @@
+"""What cannot be exported is refused early, by the names that it has in the model."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+pytest.importorskip("tensorflow", reason="exporting needs TensorFlow")
+pytest.importorskip("ai_edge_litert", reason="exporting needs LiteRT")
+
+from keras_l0.export import tflite
+from keras_l0.export.tflite import export_tflite
+
+ON_TENSORFLOW = keras.config.backend() == "tensorflow"
+only_on_tensorflow = pytest.mark.skipif(
+    not ON_TENSORFLOW, reason="layers for text and what TFLite lacks are TensorFlow's"
+)
+
+
+def words(*, name: str = "words") -> keras.layers.Layer:
+    return layers.StringLookup(vocabulary=["a", "b"], name=name)
+
+
+def sentences() -> keras.Model:
+    vectorize = layers.TextVectorization(
+        vocabulary=["a", "b"], output_sequence_length=4, name="vectorize"
+    )
+    return keras.Sequential(
+        [
+            keras.Input((), dtype="string", name="sentence"),
+            vectorize,
+            layers.Embedding(4, 2),
+            layers.Flatten(),
+            layers.Dense(2),
+        ]
+    )
+
+
+def text_and_numbers() -> keras.Model:
+    text = keras.Input((3,), dtype="string", name="sentence")
+    numbers = keras.Input((2,), name="numbers")
+    embedded = layers.Embedding(4, 2)(words()(text))
+    joined = layers.Concatenate()([layers.Flatten()(embedded), numbers])
+    return keras.Model({"numbers": numbers, "sentence": text}, layers.Dense(2)(joined))
+
+
+def hashed_text() -> keras.Model:
+    text = keras.Input((3,), dtype="string", name="sentence")
+    hashed = layers.Embedding(5, 2)(layers.Hashing(5, name="hashes")(text))
+    return keras.Model(text, layers.Dense(2)(layers.Flatten()(hashed)))
+
+
+TEXT = {
+    sentences: (["a b", "b", "a b a"], 'model.get_layer("vectorize").output'),
+    text_and_numbers: (None, '[model.get_layer("words").output, model.inputs[0]]'),
+    hashed_text: ([["a", "b", "c"]] * 3, 'model.get_layer("hashes").output'),
+}
+
+
+@only_on_tensorflow
+@pytest.mark.parametrize("build", TEXT)
+@pytest.mark.parametrize("given", [False, True])
+def test_text_is_refused_before_any_work_with_a_remedy_that_works(
+    build: Callable[[], keras.Model],
+    given: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = build()
+    data, behind = TEXT[build]
+    check_data = np.array(data, object) if given else None
+    with monkeypatch.context() as patched:
+        patched.setattr(tflite, "read_inputs", lambda *_: pytest.fail("data were drawn"))
+        with pytest.raises(ValueError, match="sentence") as caught:
+            export_tflite(model, tmp_path / "m.tflite", check_data=check_data)
+    message = str(caught.value)
+    remedy = f"keras.Model({behind}, model.outputs)"
+    assert remedy in message
+    assert "check_data" not in message
+    assert len(message) < 600
+    part = eval(remedy)  # what the message tells to write
+    data = [np.array([[1, 2, 3, 1]]) % 3] if build is sentences else [np.array([[1, 2, 0]])]
+    data += [np.ones((1, 2), "float32")] * (len(part.inputs) - 1)
+    report = export_tflite(part, tmp_path / "m.tflite", check_data=data)
+    assert report.deviation < 1e-3
+
+
+@only_on_tensorflow
+def test_text_in_a_nested_or_subclassed_model_and_text_that_comes_out_are_refused(
+    tmp_path: Path,
+) -> None:
+    text = keras.Input((3,), dtype="string", name="sentence")
+    nested = keras.Model(text, layers.Dense(2)(hashed_text()(text)))
+
+    class Subclassed(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words = words()
+
+        def call(self, x: Any) -> Any:
+            return self.words(x)
+
+    subclassed = Subclassed()
+    subclassed(ops.convert_to_tensor(np.array([["a"]])))
+    numbers = keras.Input((3,))
+    named = layers.StringLookup(vocabulary=["a", "b"], invert=True, name="names")
+    classes = keras.Model(numbers, named(layers.Dense(3)(numbers)))
+    for model, name in ((nested, "sentence"), (subclassed, "words"), (classes, "names")):
+        with pytest.raises(ValueError, match=rf"(text input|layer for text) {name}.*Build a model"):
+            export_tflite(model, tmp_path / "m.tflite")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda stateful: layers.LSTM(2, stateful=stateful, name="states"),
+        lambda stateful: layers.GRU(2, stateful=stateful, unroll=True, name="states"),
+        lambda stateful: layers.Bidirectional(
+            layers.SimpleRNN(2, stateful=stateful, name="states"), name="both"
+        ),
+        lambda stateful: keras.Sequential([layers.LSTM(2, stateful=stateful, name="states")]),
+    ],
+)
+def test_a_stateful_layer_is_named_with_a_remedy_that_works(
+    layer: Callable[[bool], keras.layers.Layer], tmp_path: Path
+) -> None:
+    def build(stateful: bool) -> keras.Model:
+        start = keras.Input(batch_shape=(1, 4, 3))
+        return keras.Model(start, layers.Dense(2)(layer(stateful)(start)))
+
+    model = build(True)
+    with pytest.raises(ValueError, match=r"states have stateful=True.*stateful=False") as caught:
+        export_tflite(model, tmp_path / "m.tflite")
+    assert len(str(caught.value)) < 600
+    without = build(False)
+    without.set_weights(model.get_weights())
+    if ON_TENSORFLOW:
+        assert export_tflite(without, tmp_path / "m.tflite").deviation < 1e-3
