@@ -140,3 +140,86 @@ def test_a_stateful_layer_is_named_with_a_remedy_that_works(
     without.set_weights(model.get_weights())
     if ON_TENSORFLOW:
         assert export_tflite(without, tmp_path / "m.tflite").deviation < 1e-3
+
+
+@keras.saving.register_keras_serializable(package="keras_l0_tests")
+class Classify(layers.Layer):
+    """Calls an operation that TFLite lacks."""
+
+    def call(self, x: Any) -> Any:
+        return ops.erfinv(ops.tanh(x))
+
+
+def with_operation(apply: Callable[[Any], Any], name: str = "functional") -> keras.Model:
+    start = keras.Input((4,))
+    return keras.Model(start, apply(layers.Dense(4)(start)), name=name)
+
+
+def squares(x: Any) -> Any:
+    return ops.reshape(x, (-1, 2, 2))
+
+
+@only_on_tensorflow
+@pytest.mark.parametrize(
+    ("build", "named"),
+    [
+        (
+            lambda: with_operation(lambda x: ops.erfinv(ops.tanh(x))),
+            "Erfinv, which the operation erfinv needs",
+        ),
+        (
+            lambda: with_operation(lambda x: with_operation(lambda y: ops.inv(squares(y)))(x)),
+            "MatrixInverse, which the operation inv needs",
+        ),
+        (
+            lambda: with_operation(lambda x: layers.Dense(2)(Classify(name="classify")(x))),
+            r"Erfinv, which the layer classify \(keras.ops.erfinv\) needs",
+        ),
+        (
+            lambda: keras.Sequential(
+                [
+                    keras.Input((3,), dtype="int32"),
+                    layers.IntegerLookup(vocabulary=[3, 5], name="numbers"),
+                    layers.Embedding(4, 2),
+                ]
+            ),
+            "LookupTableFindV2, which the layer numbers needs",
+        ),
+        (
+            lambda: keras.Sequential(
+                [
+                    keras.Input((3,), dtype="int32"),
+                    layers.Hashing(4, name="hashes"),
+                    layers.Embedding(4, 2),
+                ]
+            ),
+            "AsString, which the layer hashes needs",
+        ),
+    ],
+)
+def test_what_tflite_lacks_is_named_as_in_the_model(
+    build: Callable[[], keras.Model], named: str, tmp_path: Path
+) -> None:
+    model = build()
+    with pytest.raises(RuntimeError, match=named) as caught:
+        export_tflite(model, tmp_path / "m.tflite")
+    assert "layer functional" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+    assert not [layer for layer in model._flatten_layers() if "call" in vars(layer)]
+
+
+@only_on_tensorflow
+@pytest.mark.parametrize(
+    "apply",
+    [
+        lambda x: ops.argmax(x, axis=-1),
+        lambda x: ops.argmin(x, axis=1, keepdims=True),
+        lambda x: ops.cast(ops.argmax(squares(x), axis=1), "float32"),
+        lambda x: with_operation(lambda y: ops.argmax(y, axis=-1))(x),
+    ],
+)
+def test_argmax_and_argmin_in_the_graph_are_exported(
+    apply: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    model = with_operation(apply)
+    assert export_tflite(model, tmp_path / "m.tflite").deviation == 0

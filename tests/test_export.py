@@ -395,7 +395,7 @@ def test_what_tflite_cannot_express_is_named(tmp_path: Path) -> None:
 
     inputs = keras.Input((4, 4))
     model = keras.Model(inputs, Eigenvalues(name="spectrum")(inputs))
-    with pytest.raises(RuntimeError, match="SelfAdjointEigV2, which the layer spectrum needs"):
+    with pytest.raises(RuntimeError, match="SelfAdjointEigV2, which the layer spectrum "):
         export_tflite(model, tmp_path / "m.tflite")
     half = keras.Sequential([keras.Input((4,)), layers.Dense(3, dtype="float16")])
     with pytest.raises(RuntimeError, match=r'Its weights are float16.*dtype="float32"'):

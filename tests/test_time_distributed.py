@@ -151,6 +151,16 @@ def test_the_file_computes_all_steps_of_any_number(
 
 
 @only_on_tensorflow
+def test_a_recurrent_layer_inside_is_refused_with_the_layer_and_the_way_out(tmp_path: Path) -> None:
+    model = keras.Sequential(
+        [keras.Input((None, 3, 4)), each(layers.Bidirectional(layers.GRU(2)), name="words")]
+    )
+    with pytest.raises(RuntimeError, match=r"the layer words, .*keras\.Input\(\(steps, \.\.\.\)\)"):
+        export_tflite(model, tmp_path / "m.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+@only_on_tensorflow
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_model_is_left_as_it_was(
     fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
