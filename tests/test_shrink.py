@@ -882,3 +882,70 @@ def test_means_and_moves_by_operations_are_followed() -> None:
     zero(model.get_layer("dead"), [0, 1, 2], bias=0.0)
     images = np.random.default_rng(3).normal(size=(4, 6, 6, 3)).astype("float32")
     assert shrunk(model, images).get_layer("dead").filters == 5
+
+
+@keras.saving.register_keras_serializable(package="keras_l0_tests")
+class Transposed(layers.Layer):
+    """Multiplies by the transposed kernel of another layer."""
+
+    def __init__(self, dense: layers.Dense, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dense = dense
+
+    def call(self, x: Tensor) -> Tensor:
+        return ops.matmul(x, ops.transpose(self.dense.kernel))
+
+
+class TransposedVariable(layers.Layer):
+    """Multiplies by a transposed variable of another layer; it has no configuration."""
+
+    def __init__(self, kernel: keras.Variable, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kernel = kernel
+
+    def call(self, x: Tensor) -> Tensor:
+        return ops.matmul(x, ops.transpose(self.kernel))
+
+
+def tied(kind: str) -> keras.Model:
+    """Two uses of one weight, of which four channels are dead."""
+    words = kind in ("embedding", "reversible embedding")
+    start = keras.Input((4,), dtype="int32") if words else keras.Input((3, 20))
+    first = layers.Dense(8, "relu", name="first")
+    if kind == "reversible embedding":
+        first = layers.ReversibleEmbedding(20, 8, name="first")
+    elif kind == "embedding":
+        first = layers.Embedding(20, 8, name="first")
+    hidden = first(start)
+    hidden = layers.Dense(8, "relu", name="hidden")(hidden)
+    if kind == "reversible embedding":
+        end = first(hidden, reverse=True)
+    elif kind in ("embedding", "variable"):
+        variable = first.embeddings if words else first.kernel
+        end = TransposedVariable(variable, name="second")(hidden)
+    elif kind == "wrapper":
+        again = layers.Dense(20)(hidden)
+        end = layers.TimeDistributed(first, name="second")(again)
+    else:
+        end = Transposed(first, name="second")(hidden)
+    model = keras.Model(start, end)
+    kernel, bias = model.get_layer("hidden").get_weights()
+    model.get_layer("hidden").set_weights([kernel * (np.arange(8) > 3), bias])
+    return model
+
+
+@pytest.mark.parametrize("kind", ["layer", "variable", "embedding", "wrapper"])
+def test_layers_that_share_a_weight_are_named_and_the_model_is_not_shrunk(kind: str) -> None:
+    with pytest.raises(ValueError, match=r"first and second share first/\w+.*Prune the weights"):
+        shrink(tied(kind))
+
+
+def test_one_layer_that_is_used_in_two_ways_is_no_larger_after() -> None:
+    model = tied("reversible embedding")
+    small = shrink(model)
+    assert small.count_params() <= model.count_params()
+    words = np.random.default_rng(0).integers(0, 20, (3, 4))
+    assert_close(
+        ops.convert_to_numpy(small(words)),
+        ops.convert_to_numpy(model(words)),
+    )
