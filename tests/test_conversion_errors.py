@@ -1,6 +1,7 @@
 """What cannot be exported is refused early, by the names that it has in the model."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from keras import layers, ops
 pytest.importorskip("tensorflow", reason="exporting needs TensorFlow")
 pytest.importorskip("ai_edge_litert", reason="exporting needs LiteRT")
 
-from keras_l0.export import tflite
+from keras_l0.export import convert, tflite
 from keras_l0.export.tflite import export_tflite
 
 ON_TENSORFLOW = keras.config.backend() == "tensorflow"
@@ -223,3 +224,107 @@ def test_argmax_and_argmin_in_the_graph_are_exported(
 ) -> None:
     model = with_operation(apply)
     assert export_tflite(model, tmp_path / "m.tflite").deviation == 0
+
+
+off_tensorflow = pytest.mark.skipif(
+    ON_TENSORFLOW, reason="TensorFlow's models are converted in this process"
+)
+
+
+@keras.saving.register_keras_serializable(package="keras_l0_tests")
+def doubled(x: Any) -> Any:
+    return ops.relu(x) * 2
+
+
+def unregistered(x: Any) -> Any:
+    return ops.relu(x) * 3
+
+
+class Unregistered(layers.Layer):
+    """Found by its module and name."""
+
+    def call(self, x: Any) -> Any:
+        return x + 1
+
+
+def local_layer() -> keras.layers.Layer:
+    @keras.saving.register_keras_serializable(package="keras_l0_tests")
+    class Local(layers.Layer):
+        def call(self, x: Any) -> Any:
+            return x
+
+    return Local(name="mine")
+
+
+@off_tensorflow
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+@pytest.mark.parametrize(
+    ("layer", "named"),
+    [
+        (partial(layers.Dense, 2, activation=unregistered, name="mine"), "unregistered"),
+        (lambda: layers.Lambda(unregistered, name="mine"), "unregistered"),
+        (lambda: layers.Lambda(lambda x: x, name="mine"), "a lambda"),
+        (lambda: layers.Dense(2, activation=lambda x: x, name="mine"), "a lambda"),
+        (local_layer, "Local"),
+        (lambda: keras.Sequential([local_layer()]), "Local"),
+    ],
+)
+def test_what_another_process_cannot_import_is_named_before_it_starts(
+    layer: Callable[[], keras.layers.Layer],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layer()])
+    monkeypatch.setattr(convert.subprocess, "run", lambda *_, **__: pytest.fail("it started"))
+    with pytest.raises(ValueError, match=rf"mine uses {named}'\. .*top level of a mod") as caught:
+        export_tflite(model, tmp_path / "m.tflite")
+    assert len(str(caught.value)) < 600
+    assert list(tmp_path.iterdir()) == []
+
+
+@off_tensorflow
+def test_own_layers_and_functions_of_a_module_are_imported_by_the_other_process(
+    tmp_path: Path,
+) -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(3, activation=doubled),
+            Unregistered(),
+            layers.Dense(2, kernel_regularizer="l2"),
+        ]
+    )
+    assert export_tflite(model, tmp_path / "m.tflite").deviation < 1e-3
+
+
+@off_tensorflow
+def test_a_wrapper_that_tensorflow_cannot_compute_is_named(tmp_path: Path) -> None:
+    if keras.config.backend() == "torch":
+        torch = pytest.importorskip("torch")
+        wrapper = layers.TorchModuleWrapper(torch.nn.Linear(4, 4), name="inside")
+    else:
+        wrapper = layers.JaxLayer(lambda inputs: inputs * 2, name="inside")
+    model = keras.Sequential([keras.Input((4,)), wrapper, layers.Dense(2)])
+    model(np.ones((1, 4), "float32"))
+    kind = type(wrapper).__name__
+    for given in (model, keras.Sequential([model])):
+        given(np.ones((1, 4), "float32"))
+        with pytest.raises(ValueError, match=rf"the layer inside \({kind}\).*[Bb]uild"):
+            export_tflite(given, tmp_path / "m.tflite")
+
+
+@only_on_tensorflow
+def test_a_saved_model_and_a_function_of_jax_in_a_layer_are_exported(tmp_path: Path) -> None:
+    pytest.importorskip("jax")
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(4)])
+    inner.export(tmp_path / "inner", verbose=False)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.TFSMLayer(tmp_path / "inner", call_endpoint="serve"),
+            layers.JaxLayer(lambda inputs: inputs * 2),
+            layers.Dense(2),
+        ]
+    )
+    assert export_tflite(model, tmp_path / "m.tflite").deviation < 1e-3

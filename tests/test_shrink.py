@@ -1,5 +1,6 @@
 """shrink() gives a smaller network with the same outputs, or says why there is none."""
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -12,7 +13,7 @@ from networks_strategy import Network, draw_network, randomize, zero
 from numpy.typing import NDArray
 from strategies import assert_same_bits, numpy_weights
 
-from keras_l0 import shrink
+from keras_l0 import prune, shrink
 
 Tensor = Any
 VECTORS = np.random.default_rng(1).normal(size=(6, 5)).astype("float32")
@@ -648,6 +649,38 @@ def test_a_subclassed_model_is_refused_with_what_works_instead(inside: bool) -> 
         return
     with pytest.raises(ValueError, match=r"keras\.Model\(inputs, outputs\).*prune"):
         shrink(model)
+
+
+class WithoutShape(layers.Layer):
+    """Computes, but does not tell the shape of what it computes."""
+
+    def call(self, x: Tensor) -> Tensor:
+        return x * 2
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("kind", ["WithoutShape", "TorchModuleWrapper"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_layer_without_an_output_shape_is_named_and_not_called_a_subclassed_model(
+    kind: str, place: int
+) -> None:
+    if kind == "TorchModuleWrapper":
+        torch = pytest.importorskip("torch")
+        if keras.config.backend() != "torch":
+            pytest.skip("it computes on PyTorch only")
+        layer = layers.TorchModuleWrapper(torch.nn.Linear(5, 5), name="wrapped")
+    else:
+        layer = WithoutShape(name="wrapped")
+    stack = [layers.Dense(5), layers.Dense(3)]
+    model = keras.Sequential([keras.Input((5,)), *stack[:place], layer, *stack[place:]])
+    model(VECTORS)
+    for work in (shrink, partial(prune, method="neuron", fraction=0.5)):
+        with pytest.raises(ValueError, match=rf"layer wrapped \({kind}\).*Prune") as caught:
+            work(model)
+        assert "subclassed" not in str(caught.value)
+    assert prune(model, 0.5).sparsity == 0.5
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

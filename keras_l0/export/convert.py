@@ -23,6 +23,7 @@ import keras
 import numpy as np
 
 from keras_l0.export.flatfile import renamed
+from keras_l0.export.own_objects import imported, places_of
 from keras_l0.export.reasons import nodes, reason
 from keras_l0.export.samples import Arrays, ModelInputs
 from keras_l0.export.tracing import convertible_calls, marked_calls
@@ -90,6 +91,7 @@ def dense_files(
         model's inputs and outputs; or why TFLite's own operators cannot express the model.
 
     Raises:
+        ValueError: if another process cannot import a class or function in the model.
         RuntimeError: if another process cannot load the model.
     """
     return convert_all([(model, settings)], inputs, calibration)[0]
@@ -108,18 +110,18 @@ def convert_all(
         for folder, (model, settings) in zip(folders, jobs, strict=True):
             folder.mkdir()
             model.save(folder / _MODEL)
-            (folder / _TASK).write_text(json.dumps({**asdict(inputs), "settings": list(settings)}))
+            own = places_of(folder / _MODEL, model.name)
+            task = {**asdict(inputs), "settings": list(settings), "own": own}
+            (folder / _TASK).write_text(json.dumps(task))
         if calibration is not None:
             np.savez(Path(name) / _CALIBRATION, **_numbered(calibration))
-        package_parent = str(Path(__file__).parents[2])
         child = subprocess.run(
             [sys.executable, "-m", __name__, *map(str, folders)],
             env={
                 **os.environ,
                 "KERAS_BACKEND": "tensorflow",
-                "PYTHONPATH": os.pathsep.join(
-                    filter(None, [package_parent, os.environ.get("PYTHONPATH")])
-                ),
+                # What can be imported here can be imported there.
+                "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
             },
             capture_output=True,
             text=True,
@@ -134,8 +136,7 @@ def convert_all(
     if child.returncode == _NOT_LOADED:
         raise RuntimeError(
             "The model was saved to be converted by TensorFlow in a process of its own, and "
-            f"cannot be loaded there: {reason}\nA class or function of your own is "
-            "not known there: save the model, and export it on the TensorFlow backend "
+            f"cannot be loaded there: {reason}\nSave it, and export it on the TensorFlow backend "
             "(KERAS_BACKEND=tensorflow)."
         )
     raise RuntimeError(child.stderr.strip())
@@ -299,7 +300,8 @@ def _convert_in(folder: Path) -> int:
         structure=fields["structure"],
     )
     try:
-        model = keras.saving.load_model(folder / _MODEL, compile=False)
+        own = imported(fields["own"])
+        model = keras.saving.load_model(folder / _MODEL, custom_objects=own, compile=False)
     except Exception as error:
         print(f"{_REASON}{error}", file=sys.stderr)
         return _NOT_LOADED

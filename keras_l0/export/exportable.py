@@ -10,8 +10,12 @@ from keras_l0.text import listed
 
 
 def check_expressible(model: keras.Model) -> None:
-    """Raises a ``ValueError`` if a model takes or gives text, or keeps a state between calls."""
+    """Raises a ``ValueError`` if a file cannot express the model.
+
+    That is, if it takes or gives text, keeps a state between calls, or is made for another backend.
+    """
     _check_text(model)
+    _check_wrappers(model)
     _check_stateful(model)
 
 
@@ -87,3 +91,23 @@ def _check_stateful(model: keras.Model) -> None:
             "Build the model once more with stateful=False, give it the weights of this one by "
             "set_weights(model.get_weights()), and call the file on whole sequences",
         )
+
+
+def _check_wrappers(model: keras.Model) -> None:
+    """TensorFlow converts; what is inside a wrapper it computes on its own backend only."""
+    if keras.config.backend() == "tensorflow":
+        return
+    remedies = {
+        keras.layers.TorchModuleWrapper: "Build that part of the model of Keras layers",
+        keras.layers.JaxLayer: "Build the model on the TensorFlow backend, KERAS_BACKEND="
+        "tensorflow, which computes JaxLayer too, and export it there",
+    }
+    for layer in model._flatten_layers():
+        for kind, remedy in remedies.items():
+            if isinstance(layer, kind):
+                raise invalid_argument(
+                    "model",
+                    "a model that TensorFlow computes, since it converts the model",
+                    f"{model.name}, with the layer {layer.name} ({type(layer).__name__})",
+                    remedy,
+                )
