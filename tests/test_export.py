@@ -218,17 +218,11 @@ def test_names_and_order_of_several_inputs_and_outputs_are_kept(tmp_path: Path) 
 
 
 def test_a_subclassed_model_takes_its_shapes_from_check_data(tmp_path: Path) -> None:
-    """Off TensorFlow its class is not known to the converting process, which says so."""
+    """Off TensorFlow the converting process imports its class from this module."""
     x = np.random.default_rng(0).random((5, 200))
     model = Subclassed()
     model(x)
     pruned(model, 0.1)
-    if not ON_TENSORFLOW:
-        with pytest.raises(RuntimeError, match="Could not locate class 'Subclassed'") as error:
-            export_tflite(model, tmp_path / "m.tflite", check_data=x)
-        assert "export it on the TensorFlow backend" in str(error.value)
-        assert list(tmp_path.iterdir()) == []
-        return
     report = export_tflite(model, tmp_path / "m.tflite", check_data=x)
     assert report.checked_samples == 5
     assert len(report.sparse) == 2
@@ -398,7 +392,7 @@ def test_what_tflite_cannot_express_is_named(tmp_path: Path) -> None:
 
     inputs = keras.Input((4, 4))
     model = keras.Model(inputs, Eigenvalues(name="spectrum")(inputs))
-    with pytest.raises(RuntimeError, match="SelfAdjointEigV2, which the layer spectrum needs"):
+    with pytest.raises(RuntimeError, match="SelfAdjointEigV2, which the layer spectrum "):
         export_tflite(model, tmp_path / "m.tflite")
     half = keras.Sequential([keras.Input((4,)), layers.Dense(3, dtype="float16")])
     with pytest.raises(RuntimeError, match=r'Its weights are float16.*dtype="float32"'):

@@ -1,5 +1,6 @@
 """shrink() gives a smaller network with the same outputs, or says why there is none."""
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -12,7 +13,7 @@ from networks_strategy import Network, draw_network, randomize, zero
 from numpy.typing import NDArray
 from strategies import assert_same_bits, numpy_weights
 
-from keras_l0 import shrink
+from keras_l0 import prune, shrink
 
 Tensor = Any
 VECTORS = np.random.default_rng(1).normal(size=(6, 5)).astype("float32")
@@ -650,6 +651,38 @@ def test_a_subclassed_model_is_refused_with_what_works_instead(inside: bool) -> 
         shrink(model)
 
 
+class WithoutShape(layers.Layer):
+    """Computes, but does not tell the shape of what it computes."""
+
+    def call(self, x: Tensor) -> Tensor:
+        return x * 2
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("kind", ["WithoutShape", "TorchModuleWrapper"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_layer_without_an_output_shape_is_named_and_not_called_a_subclassed_model(
+    kind: str, place: int
+) -> None:
+    if kind == "TorchModuleWrapper":
+        torch = pytest.importorskip("torch")
+        if keras.config.backend() != "torch":
+            pytest.skip("it computes on PyTorch only")
+        layer = layers.TorchModuleWrapper(torch.nn.Linear(5, 5), name="wrapped")
+    else:
+        layer = WithoutShape(name="wrapped")
+    stack = [layers.Dense(5), layers.Dense(3)]
+    model = keras.Sequential([keras.Input((5,)), *stack[:place], layer, *stack[place:]])
+    model(VECTORS)
+    for work in (shrink, partial(prune, method="neuron", fraction=0.5)):
+        with pytest.raises(ValueError, match=rf"layer wrapped \({kind}\).*Prune") as caught:
+            work(model)
+        assert "subclassed" not in str(caught.value)
+    assert prune(model, 0.5).sparsity == 0.5
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_refused(bad: float) -> None:
     x = keras.Input((5,))
@@ -882,3 +915,70 @@ def test_means_and_moves_by_operations_are_followed() -> None:
     zero(model.get_layer("dead"), [0, 1, 2], bias=0.0)
     images = np.random.default_rng(3).normal(size=(4, 6, 6, 3)).astype("float32")
     assert shrunk(model, images).get_layer("dead").filters == 5
+
+
+@keras.saving.register_keras_serializable(package="keras_l0_tests")
+class Transposed(layers.Layer):
+    """Multiplies by the transposed kernel of another layer."""
+
+    def __init__(self, dense: layers.Dense, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dense = dense
+
+    def call(self, x: Tensor) -> Tensor:
+        return ops.matmul(x, ops.transpose(self.dense.kernel))
+
+
+class TransposedVariable(layers.Layer):
+    """Multiplies by a transposed variable of another layer; it has no configuration."""
+
+    def __init__(self, kernel: keras.Variable, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kernel = kernel
+
+    def call(self, x: Tensor) -> Tensor:
+        return ops.matmul(x, ops.transpose(self.kernel))
+
+
+def tied(kind: str) -> keras.Model:
+    """Two uses of one weight, of which four channels are dead."""
+    words = kind in ("embedding", "reversible embedding")
+    start = keras.Input((4,), dtype="int32") if words else keras.Input((3, 20))
+    first = layers.Dense(8, "relu", name="first")
+    if kind == "reversible embedding":
+        first = layers.ReversibleEmbedding(20, 8, name="first")
+    elif kind == "embedding":
+        first = layers.Embedding(20, 8, name="first")
+    hidden = first(start)
+    hidden = layers.Dense(8, "relu", name="hidden")(hidden)
+    if kind == "reversible embedding":
+        end = first(hidden, reverse=True)
+    elif kind in ("embedding", "variable"):
+        variable = first.embeddings if words else first.kernel
+        end = TransposedVariable(variable, name="second")(hidden)
+    elif kind == "wrapper":
+        again = layers.Dense(20)(hidden)
+        end = layers.TimeDistributed(first, name="second")(again)
+    else:
+        end = Transposed(first, name="second")(hidden)
+    model = keras.Model(start, end)
+    kernel, bias = model.get_layer("hidden").get_weights()
+    model.get_layer("hidden").set_weights([kernel * (np.arange(8) > 3), bias])
+    return model
+
+
+@pytest.mark.parametrize("kind", ["layer", "variable", "embedding", "wrapper"])
+def test_layers_that_share_a_weight_are_named_and_the_model_is_not_shrunk(kind: str) -> None:
+    with pytest.raises(ValueError, match=r"first and second share first/\w+.*Prune the weights"):
+        shrink(tied(kind))
+
+
+def test_one_layer_that_is_used_in_two_ways_is_no_larger_after() -> None:
+    model = tied("reversible embedding")
+    small = shrink(model)
+    assert small.count_params() <= model.count_params()
+    words = np.random.default_rng(0).integers(0, 20, (3, 4))
+    assert_close(
+        ops.convert_to_numpy(small(words)),
+        ops.convert_to_numpy(model(words)),
+    )

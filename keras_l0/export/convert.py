@@ -23,8 +23,10 @@ import keras
 import numpy as np
 
 from keras_l0.export.flatfile import renamed
+from keras_l0.export.own_objects import imported, places_of
+from keras_l0.export.reasons import nodes, reason
 from keras_l0.export.samples import Arrays, ModelInputs
-from keras_l0.text import first_line
+from keras_l0.export.tracing import convertible_calls, marked_calls
 
 PER_TENSOR = "-per-tensor"
 """After the name of a setting: one scale for each tensor, where a channel's own costs 12 bytes."""
@@ -89,6 +91,7 @@ def dense_files(
         model's inputs and outputs; or why TFLite's own operators cannot express the model.
 
     Raises:
+        ValueError: if another process cannot import a class or function in the model.
         RuntimeError: if another process cannot load the model.
     """
     return convert_all([(model, settings)], inputs, calibration)[0]
@@ -107,18 +110,18 @@ def convert_all(
         for folder, (model, settings) in zip(folders, jobs, strict=True):
             folder.mkdir()
             model.save(folder / _MODEL)
-            (folder / _TASK).write_text(json.dumps({**asdict(inputs), "settings": list(settings)}))
+            own = places_of(folder / _MODEL, model.name)
+            task = {**asdict(inputs), "settings": list(settings), "own": own}
+            (folder / _TASK).write_text(json.dumps(task))
         if calibration is not None:
             np.savez(Path(name) / _CALIBRATION, **_numbered(calibration))
-        package_parent = str(Path(__file__).parents[2])
         child = subprocess.run(
             [sys.executable, "-m", __name__, *map(str, folders)],
             env={
                 **os.environ,
                 "KERAS_BACKEND": "tensorflow",
-                "PYTHONPATH": os.pathsep.join(
-                    filter(None, [package_parent, os.environ.get("PYTHONPATH")])
-                ),
+                # What can be imported here can be imported there.
+                "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
             },
             capture_output=True,
             text=True,
@@ -133,8 +136,7 @@ def convert_all(
     if child.returncode == _NOT_LOADED:
         raise RuntimeError(
             "The model was saved to be converted by TensorFlow in a process of its own, and "
-            f"cannot be loaded there: {reason}\nA class or function of your own is "
-            "not known there: save the model, and export it on the TensorFlow backend "
+            f"cannot be loaded there: {reason}\nSave it, and export it on the TensorFlow backend "
             "(KERAS_BACKEND=tensorflow)."
         )
     raise RuntimeError(child.stderr.strip())
@@ -161,11 +163,12 @@ def _convert(
     owner = serving(model, inputs, [variable.value for variable in model.variables])
     found: dict[str, bytes | str] = {}
     for setting in settings:
-        function = owner.serve.get_concrete_function(*signature(inputs))
+        with convertible_calls(model):
+            function = owner.serve.get_concrete_function(*signature(inputs))
         try:
             content = convert_as(setting, function, owner, calibration)
         except Exception as error:  # the converter's are of many kinds
-            found[setting] = _reason(str(error), function, model)
+            found[setting] = _reason(str(error), model, inputs)
         else:
             found[setting] = renamed(content, _layers_of_scopes(function, model))
     return found
@@ -188,32 +191,11 @@ def _layers_of_scopes(function: Any, model: keras.Model) -> dict[str, str]:
     return found
 
 
-def _reason(error: str, function: Any, model: keras.Model) -> str:
-    """Why there is no file, with the layers that are in the way."""
-    kinds = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", error)))
-    if not kinds:
-        return f"The model cannot be converted to TFLite's own operators: {first_line(error)}"
-    layers = {layer.name for layer in model._flatten_layers()}
-    where: dict[str, list[str]] = {kind: [] for kind in kinds}
-    for node in _nodes(function):
-        if node.op in where:
-            for part in reversed(node.name.split("/")):
-                name = next((n for n in (part, re.sub(r"_\d+$", "", part)) if n in layers), None)
-                if name is not None:
-                    where[node.op] += [name] * (name not in where[node.op])
-                    break
-    described = [
-        f"{kind}, which the layer {' and the layer '.join(names)} needs" if names else kind
-        for kind, names in where.items()
-    ]
-    dtypes = sorted({v.dtype for v in model.variables if "float" in v.dtype} - {"float32"})
-    advice = (
-        f"Its weights are {', '.join(dtypes)}, and TFLite computes in float32: build the model "
-        'with dtype="float32" and set its weights.'
-        if dtypes
-        else "Replace the layer, or build it of other operations."
-    )
-    return f"TFLite has no operator for {'; '.join(described)}. {advice}"
+def _reason(error: str, model: keras.Model, inputs: ModelInputs) -> str:
+    owner = serving(model, inputs, [variable.value for variable in model.variables])
+    with convertible_calls(model), marked_calls(model) as marked:
+        function = owner.serve.get_concrete_function(*signature(inputs))
+    return reason(error, function, marked, model)
 
 
 def serving(model: Any, inputs: ModelInputs, held: Sequence[Any]) -> Any:
@@ -285,12 +267,7 @@ def convert_as(
 
 def has_loop(function: Any) -> bool:
     """Whether a concrete function repeats a part of itself, as recurrent layers do."""
-    return any(node.op in ("While", "StatelessWhile") for node in _nodes(function))
-
-
-def _nodes(function: Any) -> list[Any]:
-    definition = function.graph.as_graph_def()
-    return [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
+    return any(node.op in ("While", "StatelessWhile") for node in nodes(function))
 
 
 @contextlib.contextmanager
@@ -323,7 +300,8 @@ def _convert_in(folder: Path) -> int:
         structure=fields["structure"],
     )
     try:
-        model = keras.saving.load_model(folder / _MODEL, compile=False)
+        own = imported(fields["own"])
+        model = keras.saving.load_model(folder / _MODEL, custom_objects=own, compile=False)
     except Exception as error:
         print(f"{_REASON}{error}", file=sys.stderr)
         return _NOT_LOADED

@@ -14,6 +14,7 @@ from keras_l0.export.candidates import GATHERED, KINDS, SHRUNK, WHOLE, settings_
 from keras_l0.export.choice import chosen_by, report_on
 from keras_l0.export.convert import computing_in_float32, convert_all, require_tensorflow
 from keras_l0.export.device import read_timings
+from keras_l0.export.exportable import check_expressible
 from keras_l0.export.figures import ExportReport as ExportReport
 from keras_l0.export.flatfile import named
 from keras_l0.export.limits import Limits
@@ -257,6 +258,7 @@ def check_export(
 def check_exportable(model: Any, tolerance: Any) -> None:
     """Raises a ``ValueError`` if a model or a tolerance is none that an export takes."""
     check_built(model)
+    check_expressible(model)
     if tolerance is not None and not (is_number(tolerance) and 0 < tolerance < math.inf):
         raise invalid_argument("tolerance", "a positive finite number or None", tolerance)
     check_finite(model)

@@ -234,6 +234,15 @@ def functional(model: keras.Model) -> Any:
         ValueError: if the model has no graph.
     """
     if not has_graph(model):
+        without = _without_shape(model)
+        if without is not None:
+            raise invalid_argument(
+                "model",
+                "a model whose layers tell their output shapes",
+                f"{model.name}, with the layer {without.name} ({type(without).__name__})",
+                "It does not, so that the model has no graph to be followed. Prune the model's "
+                "weights, which needs none, or use a layer with a compute_output_shape",
+            )
         raise invalid_argument(
             "model",
             "a Sequential or Functional model",
@@ -242,6 +251,13 @@ def functional(model: keras.Model) -> Any:
             "its weights, which needs none",
         )
     return model._functional if isinstance(model, Sequential) else model
+
+
+def _without_shape(model: keras.Model) -> Any:
+    """The layer at which a Sequential model stopped to call its layers one after the other."""
+    if not isinstance(model, Sequential) or type(model).call is not Sequential.call:
+        return None
+    return next((layer for layer in model.layers if not layer._inbound_nodes), None)
 
 
 def nodes_of(model: Any) -> Iterator[Any]:

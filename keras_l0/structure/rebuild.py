@@ -12,9 +12,10 @@ from keras import layers, ops
 from keras.src.models import Functional, Sequential
 from numpy.typing import NDArray
 
+from keras_l0.errors import invalid_argument
 from keras_l0.structure.channels import Call, Slot, Value
 from keras_l0.structure.dead import Cut
-from keras_l0.structure.graph import functional, has_graph, nodes_of, values_of
+from keras_l0.structure.graph import Graph, functional, has_graph, nodes_of, values_of
 from keras_l0.structure.parameters import NormalizationRule
 from keras_l0.structure.rules import Concatenating, Multiplying
 from keras_l0.structure.table import is_sized, rule_of
@@ -26,9 +27,13 @@ class Rebuilder:
     Args:
         cut: what is taken out.
         gathered: by the id of a Dense layer, which of its inputs it is given; all by default.
+
+    Raises:
+        ValueError: if layers share a weight: each would be made anew with a copy of it.
     """
 
     def __init__(self, cut: Cut, gathered: dict[int, NDArray[np.intp]] | None = None) -> None:
+        _check_untied(cut.graph)
         self.cut = cut
         self.gathered = gathered or {}
         self._added, self._shifted = _additions(cut)
@@ -242,6 +247,22 @@ class Rebuilder:
             for name in self._initializers[id(op)]:
                 setattr(made, name, _empty)
         return made
+
+
+def _check_untied(graph: Graph) -> None:
+    owners: dict[int, Any] = {}
+    for call in graph.calls:
+        for weight in getattr(call.op, "weights", ()):
+            owner = owners.setdefault(id(weight), call.op)
+            if owner is not call.op:
+                raise invalid_argument(
+                    "model",
+                    "a model whose layers share no weight",
+                    f"{graph.model.name}, where the layers {owner.name} and {call.op.name} share "
+                    f"{weight.path}",
+                    "A smaller model is made of new layers, which would have a copy each. Prune "
+                    "the weights instead, or use one layer for both, as ReversibleEmbedding is",
+                )
 
 
 def _empty(shape: Sequence[int], dtype: Any) -> Any:

@@ -39,7 +39,8 @@ def shrink(model: keras.Model) -> keras.Model:
 
     Raises:
         ValueError: if the model is not built, has no graph (a subclassed one), has weights that
-            are not finite, or has an output that depends on no input any more.
+            are not finite, has layers that share a weight (tied ones), or has an output that
+            depends on no input any more.
 
     Example:
 
