@@ -59,6 +59,20 @@ def listed(names: Iterable[str], most: int = 4) -> str:
     return ", ".join(found[:most]) + more
 
 
+def shortened(name: str, most: int) -> str:
+    """A name of at most so many characters, the middle of a longer one left out.
+
+    Example:
+
+    >>> shortened("block_1_expand/depthwise/kernel", 20)
+    'block_1_e…ise/kernel'
+    """
+    if len(name) <= most:
+        return name
+    end = most // 2
+    return f"{name[: most - end - 1]}…{name[-end:]}"
+
+
 def by_reason(reasons: Mapping[str, str], most: int = 4) -> list[str]:
     """A line for each reason, with the names that have it; so many at most, then how many more.
 

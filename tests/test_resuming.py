@@ -488,7 +488,7 @@ def test_the_program_goes_on(
         assert call("broken") == 130
     capsys.readouterr()
     assert call("broken") == 2
-    assert "by --resume, or remove" in capsys.readouterr().err
+    assert "by --resume, or begin anew with --overwrite" in capsys.readouterr().err
     assert call("broken", "--resume") == 0
     assert "goes on after epoch 2" in capsys.readouterr().out
     whole, other = (
