@@ -142,9 +142,11 @@ def compress(
         checkpoint_dir: a folder for the whole state of the training, written anew at each epoch's
             end. Called again with the same arguments, after a kill at whatever moment, ``compress``
             goes on from there and ends with the same weights; once it has ended, it trains no
-            more. Arrays are then shuffled by a seed that is kept there; a data set must give the
-            batches of an epoch whatever came before. Callbacks get their numbers and arrays back.
-            Not beside ``BackupAndRestore``.
+            more. A data set must give the batches of an epoch whatever came before, and the weights
+            are then those of a run without the folder. Arrays are shuffled by a seed that is kept
+            there, in another order than Keras shuffles them in, so that the weights differ from
+            those of a run without the folder as those of two seeds do. Callbacks get their numbers
+            and arrays back. Not beside ``BackupAndRestore``.
         verbose: as in ``fit``.
         export: where to write the sparse ``.tflite`` file; it is checked on ``validation``. If
             it is refused, a warning and the report say why.

@@ -21,7 +21,7 @@ from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.iterative import FRACTION, IterativePrune
 from keras_l0.pruning.neuron_callback import NeuronPrune
 from keras_l0.pruning.neurons import NeuronGoal, Neurons
-from keras_l0.pruning.once import choose_score, make_plan, prune
+from keras_l0.pruning.once import METHODS, choose_score, make_plan, prune
 from keras_l0.pruning.schedules import check_ramp
 from keras_l0.pruning.targets import find_targets
 from keras_l0.regularizers import L2L0
@@ -251,6 +251,7 @@ def choose_way(
         ValueError: if one is out of its range, or they do not go together.
     """
     choice("scheme", scheme, SCHEMES)
+    choice("method", method, (*METHODS, "neuron"))
     check_ramp(warmup, warmup + max(ramp, 1) - 1, 1, power, regrow=False)
     if scheme == "redundancy":
         _check_unused(

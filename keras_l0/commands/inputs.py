@@ -47,10 +47,10 @@ def load_model(path: Path, compiled: bool = False, imports: Sequence[str] = ()) 
         if unknown:
             raise invalid_argument(
                 "MODEL",
-                "a file whose layers, losses and metrics are known",
+                "a whole .keras file of known layers, losses and metrics",
                 str(path),
-                f"It uses {unknown[2]!r}. Name the module or .py file that defines it by "
-                "--import MODULE",
+                f"It uses {unknown[1]!r}, which is not known. If you trust it, name the module or "
+                ".py file that defines it by --import MODULE",
             ) from error
         lines = [line for line in str(error).splitlines() if line.strip()]
         # A line that ends so only says that the next one is the reason.
@@ -61,7 +61,9 @@ def load_model(path: Path, compiled: bool = False, imports: Sequence[str] = ()) 
 
 # What Keras says of a class or function that a file names, and that is none of its own.
 _UNKNOWN = re.compile(
-    r"(Could not locate (?:class|function)|Unknown [\w ]+:) '([\w.>-]+)'", re.ASCII
+    r"(?:Could not locate (?:class|function) '|Unknown [\w ]+: '|"
+    r"Cannot deserialize object of type `|"
+    r"Could not interpret [\w ]+ identifier: \{[^{}]*'class_name': ')([\w.>-]+)"
 )
 
 
