@@ -72,7 +72,7 @@ def test_what_is_printed_of_a_model_fits(name: str) -> None:
     )
     assert width(str(found)) <= 80
     assert "loss without penalties" in str(found)
-    assert str(found).count("1.50x") >= 2
+    assert "1.50x" in str(found)
 
 
 def test_what_was_pruned_is_a_small_table() -> None:

@@ -39,7 +39,7 @@ class Pruned(Measure):
             ["compression", f"{self.compression:.2f}x"],
             ["weight compression", f"{self.weight_compression:.2f}x"],
         ]
-        left_alone = {"frozen weights": self.frozen, "layers with nothing to prune": self.skipped}
+        left_alone = {"frozen weights": self.frozen, "skipped layers": self.skipped}
         lines = [
             f"{len(paths)} {what}: {listed((shortened(path, 18) for path in paths), most=2)}"
             for what, paths in left_alone.items()

@@ -17,7 +17,7 @@ def as_text(summary: "Summary") -> str:
     """A table of the weights, the totals, and what there is nothing to prune in."""
     lines = [
         textwrap.fill(
-            line, 80, initial_indent="  ", subsequent_indent="    ", break_long_words=False
+            line, 80, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
         )
         for line in by_reason(summary.skipped)
     ]
