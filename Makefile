@@ -20,7 +20,7 @@ ON_JAX = rm -rf $(JAX) && KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=$(CURDIR)/
 .PHONY: demo test test-torch test-slow test-arm bench peers lint clean
 
 demo: .venv/demo
-	KERAS_BACKEND=tensorflow .venv/bin/keras-l0 demo
+	KERAS_BACKEND=tensorflow .venv/bin/keras-l0 demo --overwrite
 
 test: .venv/dev
 	KERAS_BACKEND=tensorflow $(PYTEST) $(QUICK)

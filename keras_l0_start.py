@@ -1,15 +1,22 @@
 """Starts the program ``keras-l0``.
 
-It stands outside the package because importing that imports Keras and its backend, whose
-native code greets with a dozen lines on stderr; the program's errors are to stand there alone.
+It stands outside the package because importing that imports Keras and its backend, which takes
+seconds and whose native code writes to stderr: help, usage errors and the version are to come at
+once, and the program's errors are to stand on stderr alone.
 """
 
 import os
 import sys
 
+__version__ = "0.1.0"
+"""Of the package: ``keras_l0.__version__``, and what setup.cfg reads."""
+
 
 def main() -> int:
     """Runs the program; returns the exit status."""
+    from keras_l0_parser import parser
+
+    options = parser().parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     _part_native_code_from_stderr()
     try:
@@ -17,7 +24,7 @@ def main() -> int:
     except ImportError as error:  # Keras without its backend
         print(f"keras-l0: {error}", file=sys.stderr)
         return 2
-    return cli.main()
+    return cli.run(options)
 
 
 def _part_native_code_from_stderr() -> None:

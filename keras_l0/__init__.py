@@ -13,6 +13,7 @@ from keras_l0.regularizers import L2L0 as L2L0
 from keras_l0.regularizers import largest_alpha as largest_alpha
 from keras_l0.regularizers import scaling_factor as scaling_factor
 from keras_l0.regularizers import zero_attraction as zero_attraction
+from keras_l0_start import __version__ as __version__
 
 if _TYPE_CHECKING:
     from keras_l0.attach import regularize as regularize

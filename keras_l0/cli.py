@@ -1,21 +1,11 @@
-"""The program ``keras-l0``."""
+"""Runs the commands of the program ``keras-l0``, whose options are in ``keras_l0_parser``."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NoReturn
 
-COMMANDS = {
-    "demo": "train, compress and export a small network",
-    "compress": "compress a compiled model and export it",
-    "summary": "count a model's zeros",
-    "export": "write a sparse .tflite file that has been run",
-    "reproduce": "make an experiment of the paper again",
-    "search": "find settings for compress, on validation data",
-    "bench": "time .tflite files against each other",
-}
-"""Each is a module of ``keras_l0.commands``, read when it is called: the help is there at once."""
+from keras_l0_parser import parser as parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,11 +15,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the program's name; ``sys.argv`` if ``None``.
 
     Returns:
-        The exit status: 0, or 2 after one line on stderr.
+        The exit status, as of ``run``.
+
+    Raises:
+        SystemExit: for help, the version, and a usage error.
+    """
+    return run(parser().parse_args(arguments))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs a command.
+
+    Args:
+        options: what the parser made of the command line.
+
+    Returns:
+        The exit status: that of the command, 2 after an error on stderr, 130 if interrupted.
     """
     try:
-        options = parser().parse_args(arguments)
-        _module(options.command).run(options)
+        status: int = import_module(f"keras_l0.commands.{options.command}").run(options)
     except Exception as error:  # backends have kinds of their own, and nobody is above this
         text = " ".join(str(error).split()) or type(error).__name__
         print(f"keras-l0: {text}", file=sys.stderr)
@@ -37,34 +41,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("keras-l0: interrupted", file=sys.stderr)
         return 130
-    return 0
-
-
-def parser() -> argparse.ArgumentParser:
-    """The parser of the program."""
-    whole = _Parser(prog="keras-l0", description="Keras 3 networks made small, and proven to run.")
-    parts = whole.add_subparsers(
-        title="commands", dest="command", required=True, parser_class=_Parser
-    )
-    for name, text in COMMANDS.items():
-        parts.add_parser(name, help=text).command = name
-    return whole
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and that has a command's options once it is asked."""
-
-    command: str | None = None
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        if self.command is not None:
-            _module(self.command).add_options(self)
-            self.command = None
-        return super().parse_known_args(args, namespace)
-
-
-def _module(command: str) -> Any:
-    return import_module(f"keras_l0.commands.{command}")
+    return status

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_l0.errors import invalid_argument, whole_at_least
+from keras_l0.pruning.measure import penalty
 
 
 def unpack(data: Any, argument: str) -> dict[str, Any]:
@@ -58,6 +59,11 @@ def evaluate(
 ) -> dict[str, float]:
     """The loss and metrics of a compiled model, without a progress bar.
 
+    The loss is without the penalties on weights, so that it can be compared with the loss of the
+    same model under other penalties, or pruned: what ``model.evaluate`` gives less the sum of
+    the regularizers of trainable weights. What layers and users add to the loss otherwise, as
+    activity regularizers do, stays in it.
+
     Raises:
         ValueError: if there are no data, or a count is none.
     """
@@ -68,7 +74,8 @@ def evaluate(
     found = model.evaluate(
         **arguments, steps=steps, batch_size=batch_size, verbose=0, return_dict=True
     )
-    return {name: float(value) for name, value in found.items()}
+    metrics = {name: float(value) for name, value in found.items()}
+    return metrics | {"loss": metrics["loss"] - penalty(model)}
 
 
 def check_compiled(model: keras.Model) -> None:

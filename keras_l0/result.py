@@ -10,8 +10,9 @@ import numpy as np
 from keras.regularizers import Regularizer
 
 from keras_l0.export.tflite import ExportReport
+from keras_l0.pruning.measure import penalty
 from keras_l0.report.summary import Summary
-from keras_l0.text import table
+from keras_l0.text import shortened, table
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,9 @@ class Report:
     """What ``compress`` did and reached.
 
     Args:
-        before: loss and metrics on the validation data of the model as it was given.
+        before: loss and metrics on the validation data of the model as it was given. Here and in
+            the next two the loss is without the penalties on weights, unlike in the history: they
+            are others before and after.
         trained: the same after the penalised training, before any pruning; ``None`` if there
             was no such training.
         after: the same at the end.
@@ -57,11 +60,7 @@ class Report:
     def __str__(self) -> str:
         stages = {"given": self.before, "trained": self.trained, "compressed": self.after}
         there = {name: metrics for name, metrics in stages.items() if metrics is not None}
-        rows = [
-            [metric, *(f"{metrics[metric]:.4f}" for metrics in there.values())]
-            for metric in self.after
-        ]
-        text = table(["validation", *there], rows)
+        text = table(["validation", *there], metric_rows(list(there.values())))
         return "\n".join([text, str(self.summary), *([str(self.export)] if self.export else [])])
 
 
@@ -78,6 +77,28 @@ class Result:
     model: keras.Model
     history: keras.callbacks.History
     report: Report
+
+
+class PenaltyAt(keras.callbacks.Callback):
+    """Notes the penalties on weights at the end of an epoch, as they are in its validation loss.
+
+    To stand before what changes weights at an epoch's end.
+
+    Args:
+        epoch: the epoch.
+
+    Attributes:
+        penalty: their sum; 0 before.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self.epoch, self.penalty = epoch, 0.0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes them."""
+        if epoch == self.epoch:
+            self.penalty = penalty(self.model)
 
 
 def plain(value: Any) -> Any:
@@ -106,11 +127,18 @@ def joined(
 
 
 def metrics_at(
-    history: keras.callbacks.History, epoch: int, like: Mapping[str, float]
+    history: keras.callbacks.History, epoch: int, like: Mapping[str, float], penalties: float
 ) -> dict[str, float] | None:
-    """The validation metrics of an epoch, if it was trained."""
+    """The validation metrics of an epoch, if it was trained, the loss without its penalties."""
     epochs = getattr(history, "epoch", [])
     if epoch not in epochs:
         return None
     place = epochs.index(epoch)
-    return {name: float(history.history[f"val_{name}"][place]) for name in like}
+    found = {name: float(history.history[f"val_{name}"][place]) for name in like}
+    return found | {"loss": found["loss"] - penalties}
+
+
+def metric_rows(stages: Sequence[Mapping[str, float]]) -> list[list[str]]:
+    """A row of a table for each metric, a column for each stage."""
+    names = {name: shortened(name, 20) for name in stages[-1]} | {"loss": "loss without penalties"}
+    return [[text, *(f"{metrics[name]:.4f}" for metrics in stages)] for name, text in names.items()]

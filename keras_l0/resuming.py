@@ -65,8 +65,11 @@ class Run:
         if folder is None:
             return
         self.folder = check_folder(folder, _ARGUMENT).absolute()
-        # Drawn in any case: the generator is to be where it was when the run began.
-        self.seed = random.randrange(2**31)
+        # Of the global generator's state, which stays: else data sets and layers that draw from it
+        # would get other numbers than in a run without a folder.
+        generator = random.Random()
+        generator.setstate(random.getstate())
+        self.seed = generator.randrange(2**31)
         path = self.folder / "run.json"
         ours = json.loads(json.dumps(identity()))
         if any((self.folder / f"{stage}.npz").exists() for stage in _STAGES):
@@ -124,9 +127,11 @@ class Run:
             arguments["validation_batch_size"] = size
         if state is not None:
             _put(state["weights"], model.variables, path)
-            begin = end if state["stopped"] else state["epoch"] + 1
+            done = state["epoch"] + 1
+            begin = end if state["stopped"] else done
             if arguments.get("verbose") and keras.config.is_interactive_logging_enabled():
-                print(f"{path}: goes on after epoch {state['epoch'] + 1}.")
+                ended = f"finished at epoch {done}, nothing is left to train"
+                print(f"{path}: {f'goes on after epoch {done}' if begin < end else ended}.")
         saving = Saving(path, self.digest, callbacks, data["x"], state)
         history = model.fit(
             **data, initial_epoch=begin, epochs=end, callbacks=[*callbacks, saving], **arguments

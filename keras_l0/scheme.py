@@ -24,7 +24,7 @@ from keras_l0.pruning.rewinding import Rewinding, check_rewind
 from keras_l0.pruning.scores import Ranking
 from keras_l0.pruning.targets import as_patterns, matches, names_variable, walk
 from keras_l0.report.summary import summarize
-from keras_l0.result import Report, Result, joined, metrics_at, plain
+from keras_l0.result import PenaltyAt, Report, Result, joined, metrics_at, plain
 from keras_l0.resuming import Run, check_restored_once
 from keras_l0.structure.graph import Graph
 from keras_l0.structure.shrink import shrink as take_out_dead
@@ -96,8 +96,8 @@ def compress(
         scheme: ``"l2l0"`` or ``"redundancy"``.
         compression: all parameters of the network over those left, ≥ 1.
         sparsity: instead: zeros over all prunable weights, in [0, 1).
-        flops: with ``scheme="redundancy"`` instead of a compression: the share of multiply-adds
-            that go, in [0, 1).
+        flops: with ``method="neuron"`` or ``scheme="redundancy"`` instead of a compression: the
+            share of multiply-adds that go, in [0, 1).
         bound: instead: a validation metric's name in the logs with the least it may be, or the
             most if smaller is better, as in ``{"val_accuracy": 0.98}``. No loss, unless
             ``regularizer`` is ``None``: penalties are in it.
@@ -109,8 +109,11 @@ def compress(
             ``scheme="redundancy"`` its own stand beside those; ``None`` trains without.
         scale: as in ``regularize``, for a ``regularizer`` that is given or chosen here.
         overrides: as in ``regularize``, likewise.
-        method: ``"global"``, ``"layerwise"`` or ``"random"``.
-        score: what ``method="global"`` and a ``bound`` rank by, as in ``GlobalPrune``.
+        method: ``"global"``, ``"layerwise"`` or ``"random"`` for single weights; ``"neuron"`` for
+            whole neurons and filters, as in ``NeuronPrune``, which are taken out of the result:
+            to a ``compression`` or ``flops``.
+        score: what ``method="global"`` and a ``bound`` rank by, as in ``GlobalPrune``; with
+            ``method="neuron"`` ``"norm"``, its default, or ``"redundancy"``.
         warmup: epochs of training before the first pruning, ≥ 0.
         ramp: epochs over which the sparsity grows; 0 prunes once.
         finetune: epochs after the last pruning, ≥ 0.
@@ -139,9 +142,11 @@ def compress(
         checkpoint_dir: a folder for the whole state of the training, written anew at each epoch's
             end. Called again with the same arguments, after a kill at whatever moment, ``compress``
             goes on from there and ends with the same weights; once it has ended, it trains no
-            more. Arrays are then shuffled by a seed that is kept there; a data set must give the
-            batches of an epoch whatever came before. Callbacks get their numbers and arrays back.
-            Not beside ``BackupAndRestore``.
+            more. A data set must give the batches of an epoch whatever came before, and the weights
+            are then those of a run without the folder. Arrays are shuffled by a seed that is kept
+            there, in another order than Keras shuffles them in, so that the weights differ from
+            those of a run without the folder as those of two seeds do. Callbacks get their numbers
+            and arrays back. Not beside ``BackupAndRestore``.
         verbose: as in ``fit``.
         export: where to write the sparse ``.tflite`` file; it is checked on ``validation``. If
             it is refused, a warning and the report say why.
@@ -150,9 +155,11 @@ def compress(
         optimize_for: of the export, likewise.
 
     Returns:
-        The model, its history and a report. With ``shrink`` or ``scheme="redundancy"`` the model
-        is a new one, shrunk. That which was given has zeros in the place of what is gone; with
-        ``shrink`` it is as it was before fine tuning, rewound or not.
+        The model, its history and a report. With ``shrink``, ``method="neuron"`` or
+        ``scheme="redundancy"`` the model is a new one, shrunk. That which was given has zeros in
+        the place of what is gone; with ``shrink`` it is as it was before fine tuning, rewound or
+        not. The report's losses are without the penalties on weights, which differ before and
+        after; the history's are Keras' own, with them.
 
     Raises:
         ValueError: if an argument is out of its range or the target is out of reach, before
@@ -266,10 +273,12 @@ def compress(
     one_fit = isinstance(way, Bound) or (alike and finetune > 0)
     first = last if one_fit else warmup + ramp
     rewinding = None if rewind is None or not first else Rewinding(rewind)
+    noted = PenaltyAt(warmup - 1)
     history = keras.callbacks.History()
     if first:
         end = warmup + ramp - 1 if ramp else None
-        added = [way.callback(warmup, end)] if ramp or one_fit else []
+        added: list[keras.callbacks.Callback] = [noted]
+        added += [way.callback(warmup, end)] if ramp or one_fit else []
         added += [rewinding] if rewinding else []
         history = run.fit(
             model,
@@ -325,7 +334,7 @@ def compress(
             warnings.warn(f"The model is compressed, but not exported. {refusal}", stacklevel=2)
     report = Report(
         before=run.before,
-        trained=metrics_at(history, warmup - 1, after),
+        trained=metrics_at(history, warmup - 1, after, noted.penalty),
         after=after,
         summary=summary,
         export=exported,

@@ -92,7 +92,8 @@ def search(
             beyond.
         space: the ranges; ``None`` for those of ``Space()``.
         start: the settings of a trial, from which SEP starts.
-        metric: a metric that the model was compiled with, or ``"loss"``, which has penalties in it.
+        metric: a metric that the model was compiled with, or ``"loss"``, without the penalties on
+            weights.
         mode: ``"max"`` if larger is better, ``"min"`` if smaller is, ``"auto"`` to go by the
             metric.
         scale: as in ``regularize``; not with ``start``.

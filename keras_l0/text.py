@@ -59,6 +59,20 @@ def listed(names: Iterable[str], most: int = 4) -> str:
     return ", ".join(found[:most]) + more
 
 
+def shortened(name: str, most: int) -> str:
+    """A name of at most so many characters, the middle of a longer one left out.
+
+    Example:
+
+    >>> shortened("block_1_expand/depthwise/kernel", 20)
+    'block_1_e…ise/kernel'
+    """
+    if len(name) <= most:
+        return name
+    end = most // 2
+    return f"{name[: most - end - 1]}…{name[-end:]}"
+
+
 def by_reason(reasons: Mapping[str, str], most: int = 4) -> list[str]:
     """A line for each reason, with the names that have it; so many at most, then how many more.
 
@@ -76,6 +90,9 @@ def by_reason(reasons: Mapping[str, str], most: int = 4) -> list[str]:
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> str:
     """A table in plain text, its first column to the left and the others to the right.
 
+    It fits 80 columns: long names in the first column are shortened in the middle, and columns
+    that have no room beside it stand in a further table below. Figures are not cut.
+
     Example:
 
     >>> print(table(["layer", "zeros"], [["dense", "3"]]))
@@ -85,9 +102,51 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str | Non
     │ dense │     3 │
     └───────┴───────┘
     """
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    names = _room_for([row[0] for row in rows], widths[0])
+    parts: list[list[int]] = [[]]
+    for place in range(1, len(header)):
+        if parts[-1] and _width([names, *(widths[one] for one in [*parts[-1], place])]) > _COLUMNS:
+            parts.append([])
+        parts[-1].append(place)
+    rooms = [_COLUMNS - _width([0, *(widths[place] for place in part)]) for part in parts]
+    names = max(names, min(rooms))
+    drawn = [
+        _drawn(header, rows, part, names, title if part is parts[0] else None) for part in parts
+    ]
+    return plain(*drawn)
+
+
+_COLUMNS = 80
+# Names have so many characters at least, and at most if there are other columns.
+_SHORTEST, _LONGEST = 20, 50
+
+
+def _room_for(names: Sequence[str], longest: int) -> int:
+    """The least room in which different names stay different."""
+    for room in range(min(_SHORTEST, longest), min(_LONGEST, longest)):
+        if len({shortened(name, room) for name in names}) == len(set(names)):
+            return room
+    return min(_LONGEST, longest)
+
+
+def _width(widths: Sequence[int]) -> int:
+    """Of a table with columns of these widths."""
+    return sum(widths) + 3 * len(widths) + 1
+
+
+def _drawn(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    columns: Sequence[int],
+    names: int,
+    title: str | None,
+) -> Table:
+    """Some columns beside the first one, whose names have room for so many characters."""
     drawn = Table(box=box.SQUARE, title=title, title_justify="left", title_style="")
-    for place, name in enumerate(header):
-        drawn.add_column(name, justify="right" if place else "left", no_wrap=True)
+    drawn.add_column(shortened(header[0], names), no_wrap=True)
+    for place in columns:
+        drawn.add_column(header[place], justify="right", no_wrap=True)
     for row in rows:
-        drawn.add_row(*row)
-    return plain(drawn)
+        drawn.add_row(shortened(row[0], names), *(row[place] for place in columns))
+    return drawn

@@ -3,8 +3,9 @@
 import importlib.metadata
 import platform
 
+from keras_l0_start import __version__
+
 PACKAGES = (
-    "keras_l0",
     "keras",
     "numpy",
     "tensorflow",
@@ -16,8 +17,8 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that are installed, without importing them."""
-    found = {"python": platform.python_version()}
+    """Those of Python, of this package and of others that are installed, without importing them."""
+    found = {"python": platform.python_version(), "keras_l0": __version__}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

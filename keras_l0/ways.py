@@ -21,7 +21,7 @@ from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.iterative import FRACTION, IterativePrune
 from keras_l0.pruning.neuron_callback import NeuronPrune
 from keras_l0.pruning.neurons import NeuronGoal, Neurons
-from keras_l0.pruning.once import choose_score, make_plan, prune
+from keras_l0.pruning.once import METHODS, choose_score, make_plan, prune
 from keras_l0.pruning.schedules import check_ramp
 from keras_l0.pruning.targets import find_targets
 from keras_l0.regularizers import L2L0
@@ -163,10 +163,11 @@ class Bound(Way):
 
 @dataclass(frozen=True)
 class Filters(Way):
-    """Whole neurons and filters, those most alike another first, taken out at the end."""
+    """Whole neurons and filters, taken out at the end."""
 
     compression: float | None
     flops: float | None
+    score: object
     layers: Layers
     power: float
 
@@ -174,7 +175,7 @@ class Filters(Way):
         if (self.compression is None) == (self.flops is None):
             raise invalid_argument(
                 "compression",
-                'just one of `compression` and `flops` with scheme="redundancy"',
+                "just one of `compression` and `flops` for whole neurons and filters",
                 self.compression,
                 f"And flops={self.flops!r}",
             )
@@ -182,11 +183,24 @@ class Filters(Way):
 
     @property
     def _goal(self) -> dict[str, Any]:
-        return {"compression": self.compression, "flops": self.flops, "score": "redundancy"}
+        return {"compression": self.compression, "flops": self.flops, "score": self.score}
 
     def check(self, model: keras.Model) -> None:
         check_finite(model)
         Neurons(model, find_targets(model, self.layers)).choose(NeuronGoal(**self._goal))
+
+    def callback(self, begin: int, end: int | None) -> keras.callbacks.Callback:
+        return NeuronPrune(**self._goal, begin=begin, end=end, power=self.power, layers=self.layers)
+
+    def once(self, model: keras.Model) -> None:
+        prune(model, **self._goal, method="neuron", layers=self.layers)
+
+    def result(self, model: keras.Model) -> keras.Model:
+        return shrink(model)
+
+
+class Redundancy(Filters):
+    """Those most alike another first, with penalties of their own."""
 
     def penalties(self, model: keras.Model) -> Penalties:
         """Beside those that the model has."""
@@ -204,15 +218,6 @@ class Filters(Way):
         return any(
             _has_redundancy(weight.variable.regularizer) for weight in find_targets(model).live
         )
-
-    def callback(self, begin: int, end: int | None) -> keras.callbacks.Callback:
-        return NeuronPrune(**self._goal, begin=begin, end=end, power=self.power, layers=self.layers)
-
-    def once(self, model: keras.Model) -> None:
-        prune(model, **self._goal, method="neuron", layers=self.layers)
-
-    def result(self, model: keras.Model) -> keras.Model:
-        return shrink(model)
 
 
 def _has_redundancy(penalty: Regularizer | None) -> bool:
@@ -246,6 +251,7 @@ def choose_way(
         ValueError: if one is out of its range, or they do not go together.
     """
     choice("scheme", scheme, SCHEMES)
+    choice("method", method, (*METHODS, "neuron"))
     check_ramp(warmup, warmup + max(ramp, 1) - 1, 1, power, regrow=False)
     if scheme == "redundancy":
         _check_unused(
@@ -259,8 +265,20 @@ def choose_way(
             regrow=(regrow, False),
             seed=(seed, None),
         )
-        return Filters(compression, flops, layers, power)
-    _check_unused('without scheme="redundancy"', flops=(flops, None))
+        return Redundancy(compression, flops, "redundancy", layers, power)
+    if method == "neuron":
+        _check_unused(
+            'with method="neuron"',
+            sparsity=(sparsity, None),
+            bound=(bound, None),
+            mode=(mode, "auto"),
+            fraction=(fraction, FRACTION),
+            regrow=(regrow, False),
+            seed=(seed, None),
+        )
+        by = "norm" if isinstance(score, str) and score == "magnitude" else score
+        return Filters(compression, flops, by, layers, power)
+    _check_unused('without method="neuron" or scheme="redundancy"', flops=(flops, None))
     if bound is not None:
         way = Bound(bound, mode, fraction, score, warmup, layers)
         _check_unused(

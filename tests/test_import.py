@@ -72,13 +72,6 @@ def test_what_a_file_may_name_is_there_after_the_import_and_all_else_comes_when_
     assert found == ["keras_l0", *(f"keras_l0.{name}" for name in own.split())]
 
 
-def test_the_programs_help_reads_no_command() -> None:
-    code = "import json, sys; from keras_l0 import cli; cli.parser().format_help(); "
-    code += "print(json.dumps([name for name in sys.modules if name.startswith('keras_l0.c')]))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(run.stdout) == ["keras_l0.composite", "keras_l0.cli"]
-
-
 @pytest.mark.parametrize(("name", "home"), keras_l0._HOMES.items())
 def test_type_checkers_and_python_find_a_name_in_the_same_place(name: str, home: str) -> None:
     source = Path(keras_l0.__file__).read_text()

@@ -124,6 +124,42 @@ def test_a_run_that_has_ended_trains_no_more(tmp_path: Path) -> None:
     assert again.report.seconds > 0
 
 
+def test_a_run_that_has_ended_says_so(ended: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keras.config.enable_interactive_logging()
+    run(ended, 0, **SHORT, verbose=2)
+    last = sum(SHORT[name] for name in ("warmup", "ramp", "finetune"))
+    told = capsys.readouterr().out
+    assert f"finished at epoch {last}, nothing is left to train." in told
+    assert "goes on" not in told
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches that Keras shuffles, for a network with dropout."""
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> Any:
+        x, y = examples()
+        part = slice(8 * index, 8 * index + 8)
+        return x[part].astype("float32"), y[part]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"method": "random"}, {"ramp": 0}])
+def test_a_data_set_gives_the_weights_of_a_run_without_a_folder(
+    arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    found = []
+    for folder in None, tmp_path:
+        model = network()
+        keras.utils.set_random_seed(3)
+        given = {"train": Batches(), "batch_size": None, **SHORT, **arguments}
+        seed = {"seed": 5} if "method" in arguments else {}
+        found.append(run(folder, model=model, **given, **seed).model.get_weights())
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_callbacks_get_back_what_they_counted(tmp_path: Path) -> None:
     def stops() -> list[keras.callbacks.Callback]:
         # min_delta: no epoch is better than the first.
@@ -488,7 +524,7 @@ def test_the_program_goes_on(
         assert call("broken") == 130
     capsys.readouterr()
     assert call("broken") == 2
-    assert "by --resume, or remove" in capsys.readouterr().err
+    assert "by --resume, or begin anew with --overwrite" in capsys.readouterr().err
     assert call("broken", "--resume") == 0
     assert "goes on after epoch 2" in capsys.readouterr().out
     whole, other = (

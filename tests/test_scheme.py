@@ -44,6 +44,14 @@ def zeros(model: keras.Model) -> dict[str, int]:
     }
 
 
+def by_predictions(model: keras.Model, weights: Any = None) -> dict[str, float]:
+    """Loss and accuracy, from what the model predicts: no penalties are in them."""
+    found = model.predict(X, verbose=0).astype(np.float64)
+    losses = -np.log(found[np.arange(len(Y)), Y])
+    weighted = losses if weights is None else losses * weights
+    return {"loss": float(weighted.mean()), "accuracy": float((found.argmax(1) == Y).mean())}
+
+
 def assert_reached(result: Result, compression: float, epochs: int) -> None:
     left = int(PARAMETERS // compression)
     assert sum(zeros(result.model).values()) == PARAMETERS - left
@@ -79,8 +87,7 @@ def test_the_target_is_reached_and_the_history_has_every_epoch(arguments: dict[s
     assert result.model is model
     assert_reached(result, 4, given["warmup"] + given["ramp"] + given["finetune"])
     assert (result.report.trained is None) == (given["warmup"] == 0)
-    found = model.evaluate(X, Y, verbose=0, return_dict=True)
-    assert result.report.after == pytest.approx(found, rel=1e-4)
+    assert result.report.after == pytest.approx(by_predictions(model), rel=1e-4)
     json.loads(result.report.to_json())
     assert str(result.report)
 
@@ -131,8 +138,7 @@ def test_what_is_dead_goes_before_fine_tuning(arguments: dict[str, Any]) -> None
     )
     epochs = sum(options[name] for name in ("warmup", "ramp", "finetune"))
     assert result.history.epoch == list(range(epochs))
-    found = result.model.evaluate(X, Y, verbose=0, return_dict=True)
-    assert result.report.after == pytest.approx(found)
+    assert result.report.after == pytest.approx(by_predictions(result.model), rel=1e-4)
     penalised = [layer.kernel.regularizer is not None for layer in result.model.layers]
     off = not options.get("finetune_penalty", True) and options["finetune"]
     assert penalised == [not off] * 2
@@ -493,7 +499,7 @@ def test_penalty_scale_and_overrides_are_those_of_regularize() -> None:
 
 def test_the_report_tells_before_trained_and_after_with_the_settings() -> None:
     model = net()
-    before = model.evaluate(X, Y, verbose=0, return_dict=True)
+    before = by_predictions(model)
     result = compress(model, (X, Y), (X, Y), compression=4, regularizer=L2L0(l0=1e-4), **SHORT)
     report = json.loads(result.report.to_json())
     assert report["before"] == pytest.approx(before, rel=1e-4)
@@ -530,6 +536,107 @@ def test_further_callbacks_run_in_every_epoch() -> None:
     assert counter.epochs == 5
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param({"compression": 2}, id="compression"),
+        pytest.param({"flops": 0.5, "ramp": 0}, id="once"),
+        pytest.param({"flops": 0.5, "score": "redundancy"}, id="redundancy"),
+        pytest.param({"flops": 0.5, "shrink": True}, id="shrunk before tuning"),
+        pytest.param({"flops": 0.5, "regularizer": None, "finetune": 0}, id="no penalty"),
+    ],
+)
+def test_neurons_are_taken_out_of_the_result(arguments: dict[str, Any]) -> None:
+    model = net()
+    given = {**SHORT, **arguments}
+    result = compress(model, (X, Y), (X, Y), method="neuron", **given)
+    assert result.history.epoch == list(range(given["warmup"] + given["ramp"] + given["finetune"]))
+    # A unit has 16 of the 131 parameters, and 15 of the 120 multiply-adds.
+    assert result.model.get_layer("first").units == (4 if "flops" in arguments else 3)
+    assert result.model.count_params() == result.report.summary.parameters_shrunk
+    assert result.report.settings["method"] == "neuron"
+    penalty = result.model.get_layer("first").kernel.regularizer
+    assert isinstance(penalty, L2L0) != ("regularizer" in arguments)
+    assert result.report.after == pytest.approx(by_predictions(result.model), rel=1e-4)
+
+
+def test_neurons_of_smallest_norm_go() -> None:
+    model = net()
+    kernel = ops.convert_to_numpy(model.get_layer("first").kernel) * np.arange(1, 9) ** 2
+    model.get_layer("first").kernel.assign(kernel)
+    model.compile(
+        keras.optimizers.SGD(1e-6), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
+    result = compress(model, (X, Y), (X, Y), method="neuron", flops=0.5, **SHORT)
+    left = ops.convert_to_numpy(result.model.get_layer("first").kernel)
+    np.testing.assert_allclose(left, kernel[:, 4:], rtol=1e-3, atol=1e-4)
+
+
+class Noisy(layers.Layer):
+    """A loss of the user's own, which is no penalty on weights."""
+
+    def call(self, x: Any) -> Any:
+        self.add_loss(0.25 + 0.0 * ops.mean(x))
+        return x
+
+
+def active(penalty: Any) -> keras.Model:
+    """A network with penalties on kernels and biases and losses of other kinds."""
+    own: dict[str, Any] = {"kernel_regularizer": penalty, "bias_regularizer": penalty}
+    first = layers.Dense(8, "tanh", activity_regularizer=penalty and "l2", **own)
+    found = [first, Noisy(), layers.Dense(3, "softmax", kernel_regularizer=penalty)]
+    model = keras.Sequential([keras.Input((12,)), *found])
+    model.compile(
+        keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
+    return model
+
+
+@pytest.mark.parametrize("kind", ["plain", "l2", "layers of the user's own losses"])
+def test_losses_in_the_report_are_without_the_penalties_on_weights_alone(kind: str) -> None:
+    own = kind.startswith("layers")
+    model = active(keras.regularizers.L2(0.1)) if own else net()
+    if kind == "l2":
+        regularize(model, keras.regularizers.L2(0.5))
+    before = model.evaluate(X, Y, verbose=0, return_dict=True)["loss"]
+    penalties = sum(
+        float(ops.convert_to_numpy(weight.regularizer(weight)))
+        for weight in model.trainable_variables
+        if weight.regularizer
+    )
+    options = {**SHORT, "regularizer": L2L0(l2=0.3, l0=0.01)}
+    result = compress(model, (X, Y), (X, Y), compression=2, **options)
+    report = result.report
+    assert report.before["loss"] == pytest.approx(before - penalties, rel=1e-4)
+    if not own:
+        assert report.after["loss"] == pytest.approx(by_predictions(model)["loss"], rel=1e-4)
+    else:
+        assert report.after["loss"] > by_predictions(model)["loss"] + 0.25
+    # The history is Keras' own, with the penalties.
+    last = result.history.history["val_loss"][-1]
+    assert last == pytest.approx(
+        model.evaluate(X, Y, verbose=0, return_dict=True)["loss"], rel=1e-4
+    )
+    assert last > report.after["loss"] + 0.01
+    assert "loss without penalties" in str(report)
+
+
+@pytest.mark.parametrize("ramp", [0, 2])
+def test_the_loss_after_the_penalised_training_is_without_its_penalties(ramp: int) -> None:
+    class Noted(keras.callbacks.Callback):
+        loss = 0.0
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 1:
+                self.loss = by_predictions(self.model)["loss"]
+
+    noted = Noted()
+    options = {**SHORT, "warmup": 2, "ramp": ramp, "regularizer": L2L0(l2=0.3, l0=0.01)}
+    result = compress(net(), (X, Y), (X, Y), compression=4, callbacks=[noted], **options)
+    assert result.report.trained is not None
+    assert result.report.trained["loss"] == pytest.approx(noted.loss, rel=1e-4)
+
+
 class Batches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return 4
@@ -543,8 +650,7 @@ def test_data_may_be_a_tuple_with_sample_weights_and_class_weights() -> None:
     weights = np.linspace(0.5, 1.5, 64).astype("float32")
     result = compress(net(), (X, Y, weights), (X, Y, weights), compression=4, **SHORT)
     assert_reached(result, 4, 4)
-    expected = result.model.evaluate(X, Y, sample_weight=weights, verbose=0, return_dict=True)
-    assert result.report.after == pytest.approx(expected, rel=1e-4)
+    assert result.report.after == pytest.approx(by_predictions(result.model, weights), rel=1e-4)
     class_weight = {0: 1.0, 1: 2.0, 2: 0.5}
     result = compress(net(), (X, Y), (X, Y), compression=4, class_weight=class_weight, **SHORT)
     assert_reached(result, 4, 4)
@@ -750,8 +856,8 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
     "method": (
         net,
         {"compression": 4, "method": "neat"},
-        'Invalid value for argument `method`. Expected "global", "layerwise" or '
-        "\"random\". Received: method='neat'",
+        'Invalid value for argument `method`. Expected "global", "layerwise", "random" or '
+        "\"neuron\". Received: method='neat'",
     ),
     "scheme": (
         net,
@@ -762,8 +868,8 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
     "flops": (
         net,
         {"flops": 0.5},
-        'Invalid value for argument `flops`. Expected None without scheme="redundancy". '
-        "Received: flops=0.5",
+        'Invalid value for argument `flops`. Expected None without method="neuron" or '
+        'scheme="redundancy". Received: flops=0.5',
     ),
     "redundancy to a sparsity": (
         net,
@@ -775,7 +881,31 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
         net,
         {"scheme": "redundancy"},
         "Invalid value for argument `compression`. Expected just one of `compression` and `flops` "
-        'with scheme="redundancy". Received: compression=None. And flops=None.',
+        "for whole neurons and filters. Received: compression=None. And flops=None.",
+    ),
+    "neurons to a sparsity": (
+        net,
+        {"sparsity": 0.5, "method": "neuron"},
+        'Invalid value for argument `sparsity`. Expected None with method="neuron". '
+        "Received: sparsity=0.5",
+    ),
+    "neurons to both": (
+        net,
+        {"compression": 2, "flops": 0.5, "method": "neuron"},
+        "Invalid value for argument `compression`. Expected just one of `compression` and `flops` "
+        "for whole neurons and filters. Received: compression=2. And flops=0.5.",
+    ),
+    "neurons by lamp": (
+        net,
+        {"flops": 0.5, "score": "lamp", "method": "neuron"},
+        'Invalid value for argument `score`. Expected "norm" or "redundancy". '
+        "Received: score='lamp'",
+    ),
+    "neurons by a bound": (
+        net,
+        {"bound": {"val_accuracy": 0.5}, "method": "neuron"},
+        'Invalid value for argument `bound`. Expected None with method="neuron". '
+        "Received: bound={'val_accuracy': 0.5}",
     ),
     "redundancy out of reach": (
         net,

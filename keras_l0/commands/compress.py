@@ -5,95 +5,28 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 
-from keras_l0.commands.inputs import existing_file, load_data, load_model
-from keras_l0.commands.options import add_data, add_quantize, add_split, read_bound
+from keras_l0.commands.inputs import existing_file, load_data, load_model, warn_of_chance
+from keras_l0.commands.outputs import check_new, save_model
 from keras_l0.data import check_compiled, evaluate
 from keras_l0.errors import invalid_argument
 from keras_l0.experiments import datasets
 from keras_l0.export.tflite import CALIBRATED, check_export, export_tflite
-from keras_l0.files import check_folder, replacing, write_text
-from keras_l0.pruning.bounds import MODES
+from keras_l0.files import check_folder, write_text
 from keras_l0.pruning.goals import Goal
-from keras_l0.pruning.iterative import FRACTION
-from keras_l0.pruning.scores import NAMED
 from keras_l0.regularizers import L2L0
+from keras_l0.result import metric_rows, plain
 from keras_l0.scheme import compress
 from keras_l0.search import Settings, read_settings
 from keras_l0.text import table
 
-# Options of compress that are arguments of it, which a file of settings gives instead.
-SETTINGS = (
-    "l2 l0 beta scale method score mode fraction warmup ramp finetune power regrow "
-    "learning_rate anneal rewind batch_size"
-).split()
+FILES = ("model.keras", "model.tflite", "report.json")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options."""
-    parser.add_argument("model", metavar="MODEL", help="a compiled model, a .keras file")
-    add_data(parser, "--data", required=True)
-    target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--compression", type=float, help="all parameters over those left")
-    target.add_argument("--sparsity", type=float, help="zeros over all prunable weights")
-    target.add_argument(
-        "--bound",
-        metavar="METRIC=VALUE",
-        help="as sparse as it can be while this holds, as val_accuracy=0.98",
-    )
-    target.add_argument("--settings", metavar="FILE", help="what a search has found, its best.json")
-    parser.add_argument(
-        "--mode",
-        choices=MODES,
-        default="auto",
-        help="with --bound, what is better; by the metric (%(default)s)",
-    )
-    parser.add_argument(
-        "--fraction",
-        type=float,
-        default=FRACTION,
-        help="with --bound, pruned at a time (%(default)s)",
-    )
-    parser.add_argument("--out", required=True, help="folder for the files")
-    add_split(parser)
-    parser.add_argument("--l2", type=float, default=1e-5, help="α_ℓ2 (%(default)s)")
-    parser.add_argument("--l0", type=float, default=1e-5, help="α_ℓ0 (%(default)s)")
-    parser.add_argument("--beta", type=float, default=10.0, help="β (%(default)s)")
-    parser.add_argument("--scale", choices=("layer_size", "layer_size_l0"), help="NORM")
-    parser.add_argument("--method", choices=("global", "layerwise", "random"), default="global")
-    parser.add_argument("--score", choices=tuple(NAMED), default="magnitude", help="(%(default)s)")
-    parser.add_argument(
-        "--warmup", type=int, default=10, help="epochs before pruning (%(default)s)"
-    )
-    parser.add_argument(
-        "--ramp", type=int, default=20, help="epochs of pruning, 0 for once (%(default)s)"
-    )
-    parser.add_argument("--finetune", type=int, default=10, help="epochs after it (%(default)s)")
-    parser.add_argument("--power", type=float, default=3.0, help="the ramp's degree (%(default)s)")
-    parser.add_argument("--regrow", action="store_true", help="weights may grow back in the ramp")
-    parser.add_argument("--learning-rate", type=float, help="the optimizer's, if not its own")
-    parser.add_argument(
-        "--anneal", type=int, default=0, help="falls of it while fine tuning (%(default)s)"
-    )
-    parser.add_argument(
-        "--rewind",
-        type=int,
-        metavar="EPOCHS",
-        help="what is left goes back to its values after so many, 0 to --warmup",
-    )
-    parser.add_argument("--batch-size", type=int, default=32, help="(%(default)s)")
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on where a run of the same command was killed, or begin if there is none",
-    )
-    add_quantize(parser)
-    parser.set_defaults(settable={name: parser.get_default(name) for name in SETTINGS})
-
-
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
     """``keras-l0 compress``."""
     path = existing_file(options.model, "MODEL")
     if (Path(options.out) / "model.keras").resolve() == path.resolve():
@@ -102,27 +35,36 @@ def run(options: argparse.Namespace) -> None:
     out = check_folder(options.out, "out")
     kept, ended = out / "checkpoint", out / ".checkpoint-ended"
     shutil.rmtree(ended, ignore_errors=True)  # a kill may have left some of it
-    if kept.exists() and not options.resume:
+    if options.resume and not kept.exists() and (out / "report.json").exists():
+        _check_finished(out, settings)
+        print(f"{out}: the run is finished, there is nothing to resume.")
+        print(_files(out))
+        return 0
+    if kept.exists() and not options.resume and not options.overwrite:
         raise invalid_argument(
             "out",
             "a folder without an unfinished run",
             options.out,
-            f"Go on with it by --resume, or remove {kept} to begin anew",
+            "Go on with it by --resume, or begin anew with --overwrite",
         )
+    if not kept.exists():  # the files beside an unfinished run are its own
+        check_new("out", (out / name for name in FILES), options.overwrite)
+    if options.overwrite:
+        shutil.rmtree(kept, ignore_errors=True)
     keras.utils.set_random_seed(0)  # the same command, the same network
-    model = load_model(path, compiled=True)
-    data = load_data(options.data, model, options.holdout, options.raw)
+    model = load_model(path, compiled=True, imports=options.imports)
+    data = load_data(options.data, model, options.holdout, options.raw, options.pixel_range)
     check_compiled(model)
     check_export(out / "model.tflite", options.quantize)
     train, validation = datasets.split_validation(data, options.validation, seed=0)
     test = (data.x_test, data.y_test)
     before = evaluate(model, test, "data")
+    warn_of_chance(model, data)
     result = compress(model, train, validation, checkpoint_dir=kept, **settings)
     model = result.model  # a new one, if the settings shrink it
     after = evaluate(model, test, "data")
     # The model is safe before the export has a chance to fail.
-    with replacing(out / "model.keras") as temporary:
-        model.save(temporary)
+    save_model(model, out / "model.keras")
     exported = export_tflite(
         model,
         out / "model.tflite",
@@ -137,11 +79,33 @@ def run(options: argparse.Namespace) -> None:
     kept.rename(ended)  # at once, so that no half of it is ever gone on with
     shutil.rmtree(ended)
     print(report)
-    rows = [[name, f"{before[name]:.4f}", f"{after[name]:.4f}"] for name in after]
-    print(table(["test", "given", "compressed"], rows))
-    print(
-        "Files: " + ", ".join(str(out / n) for n in ("model.keras", "model.tflite", "report.json"))
-    )
+    print(table(["test", "given", "compressed"], metric_rows([before, after])))
+    print(_files(out))
+    return 0
+
+
+def _files(out: Path) -> str:
+    return "Files: " + ", ".join(str(out / name) for name in FILES)
+
+
+def _check_finished(out: Path, settings: Settings) -> None:
+    """Raises a ``ValueError`` unless the report there is of a run with these settings."""
+    try:
+        said = json.loads((out / "report.json").read_bytes())["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise invalid_argument(
+            "out", "a folder with a whole report.json", str(out), str(error)
+        ) from error
+    for name, value in settings.items():
+        ours = json.loads(json.dumps(plain(value)))
+        if said.get(name) != ours:
+            raise invalid_argument(
+                "out",
+                "the folder of this run",
+                str(out),
+                f"The finished run there has {name}={said.get(name)!r}, this one {ours!r}: "
+                "choose another folder, or give --overwrite instead of --resume",
+            )
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -154,13 +118,13 @@ def _settings(options: argparse.Namespace) -> Settings:
                 )
         return read_settings(existing_file(options.settings, "settings"))
     penalty = L2L0(options.l2, options.l0, options.beta)
-    bound = None if options.bound is None else read_bound(options.bound)
-    if bound is None:
+    if options.bound is None and options.method != "neuron" and options.flops is None:
         Goal(options.sparsity, options.compression)
-    return {
-        "compression": options.compression,
-        "sparsity": options.sparsity,
-        "bound": bound,
-        "regularizer": penalty if options.l2 or options.l0 else None,
-        **{name: getattr(options, name) for name in SETTINGS if name not in penalty.get_config()},
+    found: dict[str, Any] = {
+        name: getattr(options, name)
+        for name in ("compression", "sparsity", "flops", "bound", *options.settable)
+        if name not in penalty.get_config()
     }
+    if found["score"] is None:  # the library's default
+        del found["score"]
+    return {**found, "regularizer": penalty if options.l2 or options.l0 else None}

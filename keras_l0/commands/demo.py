@@ -2,17 +2,14 @@
 
 import argparse
 
-from keras_l0.experiments.demo import RECIPES, demo
+from keras_l0.commands.outputs import check_new
+from keras_l0.experiments.demo import FILES, demo
 from keras_l0.files import check_folder
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options."""
-    parser.add_argument("--dataset", choices=tuple(RECIPES), default="digits")
-    parser.add_argument("--out", default="demo-out", help="folder for the files (%(default)s)")
-
-
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
     """``keras-l0 demo``."""
     out = check_folder(options.out, "out")
+    check_new("out", (out / name for name in FILES), options.overwrite)
     print(demo(options.dataset, out))
+    return 0

@@ -7,81 +7,34 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
-from keras_l0.commands.inputs import existing_file, load_data, load_model
-from keras_l0.commands.options import add_data, add_split, read_bound
+from keras_l0.commands.inputs import existing_file, load_data, load_model, warn_of_chance
+from keras_l0.commands.outputs import check_new
 from keras_l0.errors import whole_at_least
 from keras_l0.experiments import datasets
 from keras_l0.files import check_folder, write_text
-from keras_l0.pruning.bounds import MODES
 from keras_l0.report.plots import require_matplotlib, save_figure
 from keras_l0.search import Found, SearchResult, Space, plot_front, search
 from keras_l0.workers import worker_pool
 
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options."""
-    parser.add_argument("model", metavar="MODEL", help="a compiled model, a .keras file")
-    add_data(parser, "--data", required=True)
-    add_split(parser)
-    parser.add_argument(
-        "--bound",
-        metavar="METRIC=VALUE",
-        required=True,
-        help="the best settings are the most compressed ones that hold it, as val_accuracy=0.98",
-    )
-    parser.add_argument(
-        "--mode", choices=MODES, default="auto", help="what is better (%(default)s)"
-    )
-    parser.add_argument("--out", required=True, help="folder for the files")
-    parser.add_argument(
-        "--trials", type=int, default=40, help="with one penalty, scaled: NORM (%(default)s)"
-    )
-    parser.add_argument(
-        "--sep-trials", type=int, default=0, help="layer by layer from there: SEP (%(default)s)"
-    )
-    parser.add_argument(
-        "--compression",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        default=Space().compression,
-        help="the goals (%(default)s)",
-    )
-    parser.add_argument(
-        "--ramp",
-        type=int,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        default=Space().ramp,
-        help="epochs of pruning (%(default)s)",
-    )
-    parser.add_argument("--warmup", type=int, default=10, help="epochs before it (%(default)s)")
-    parser.add_argument("--finetune", type=int, default=20, help="epochs after it (%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=32, help="(%(default)s)")
-    parser.add_argument(
-        "--workers", type=int, default=1, help="processes side by side (%(default)s)"
-    )
-    parser.add_argument(
-        "--storage", help="a file or database URL that machines share (OUT/search.log)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the draws, another on each machine (%(default)s)"
-    )
+FILES = ("best.json", "search.json", "search.png")
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
     """``keras-l0 search``."""
-    ((_, bound),) = read_bound(options.bound).items()
+    ((metric, bound),) = options.bound.items()
     whole_at_least("workers", options.workers, 1)
     whole_at_least("sep_trials", options.sep_trials, 0)
     whole_at_least("seed", options.seed, 0)
     require_matplotlib()
     existing_file(options.model, "MODEL")
     out = check_folder(options.out, "out")
+    check_new("out", (out / name for name in FILES), options.overwrite)
     if options.storage is None:
         options.storage = str(out / "search.log")
+    warn_of_chance(*_given(options))
     found = _search(options, None)
     if options.sep_trials:
         sep = _search(options, found.best(bound))
@@ -92,10 +45,16 @@ def run(options: argparse.Namespace) -> None:
     save_figure(plot_front(found), out / "search.png")
     print(found)
     print(
-        f"The most compressed one that holds {options.bound}, or the one that comes nearest: "
+        f"The most compressed one that holds {metric}={bound:g}, or the one that comes nearest: "
         f"{best.study} {best.number}, {found.metric} {best.value:.4f} at {best.compression:.1f}x"
     )
-    print("Files: " + ", ".join(str(out / n) for n in ("best.json", "search.json", "search.png")))
+    print("Files: " + ", ".join(str(out / name) for name in FILES))
+    return 0
+
+
+def _given(options: argparse.Namespace) -> tuple[keras.Model, datasets.Dataset]:
+    model = load_model(Path(options.model), compiled=True, imports=options.imports)
+    return model, load_data(options.data, model, options.holdout, options.raw, options.pixel_range)
 
 
 def _search(options: argparse.Namespace, start: Found | None) -> SearchResult:
@@ -107,9 +66,8 @@ def _search(options: argparse.Namespace, start: Found | None) -> SearchResult:
 
 
 def _take_part(options: argparse.Namespace, start: Found | None, worker: int) -> SearchResult:
-    ((metric, _),) = read_bound(options.bound).items()
-    model = load_model(Path(options.model), compiled=True)
-    data = load_data(options.data, model, options.holdout, options.raw)
+    ((metric, _),) = options.bound.items()
+    model, data = _given(options)
     train, validation = datasets.split_validation(data, options.validation, seed=0)
     own: dict[str, Any] = (
         {

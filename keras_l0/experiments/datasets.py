@@ -94,19 +94,28 @@ def split_validation(dataset: Dataset, share: float, seed: int) -> tuple[Arrays,
     return draw(dataset.x_train, dataset.y_train, share, seed, "share")
 
 
-def preprocess(dataset: Dataset) -> Dataset:
-    """The data set with its examples in float32, scaled into [0, 1]: ``x / maximum``.
+def preprocess(dataset: Dataset, pixel_range: tuple[float, float] = (0.0, 1.0)) -> Dataset:
+    """The data set with its examples in float32, scaled to ``pixel_range``, as (low, high).
 
-    ``maximum`` is 255 for 8-bit images, 16 for ``digits``, 1 for what was scaled already,
-    so that doing it twice changes nothing.
+    ``x · (high - low) / maximum + low``, where ``maximum`` is 255 for 8-bit images and 16 for
+    ``digits``. Floating examples count as scaled already, and are left as they are.
+
+    Example:
+
+    >>> images = preprocess(load("digits"), (-1, 1))
+    >>> float(images.x_train.min()), float(images.x_train.max())
+    (-1.0, 1.0)
     """
-    scale = np.float32(dataset.maximum)
-    return replace(
-        dataset,
-        x_train=dataset.x_train.astype(np.float32) / scale,
-        x_test=dataset.x_test.astype(np.float32) / scale,
-        maximum=1.0,
-    )
+    low, high = map(np.float32, pixel_range)
+    floating = dataset.x_train.dtype.kind == "f"
+
+    def scaled(x: NDArray[Any]) -> NDArray[Any]:
+        found = x.astype(np.float32)
+        return found if floating else found / (np.float32(dataset.maximum) / (high - low)) + low
+
+    x_train, x_test = scaled(dataset.x_train), scaled(dataset.x_test)
+    maximum = dataset.maximum if floating else float(high)
+    return replace(dataset, x_train=x_train, x_test=x_test, maximum=maximum)
 
 
 def standardize(dataset: Dataset) -> Dataset:

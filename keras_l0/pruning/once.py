@@ -12,6 +12,7 @@ from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.measure import Measure, measure
 from keras_l0.pruning.neurons import NeuronGoal, Neurons
 from keras_l0.pruning.targets import Targets, find_targets
+from keras_l0.text import listed, shortened, table
 
 METHODS = ("global", "layerwise", "random")
 """Those that take single weights; ``"neuron"`` takes whole channels."""
@@ -29,6 +30,22 @@ class Pruned(Measure):
 
     frozen: list[str]
     skipped: dict[str, str]
+
+    def __str__(self) -> str:
+        """A small table."""
+        rows = [
+            ["zeros", f"{self.zeros:,}"],
+            ["sparsity", f"{self.sparsity:.2%}"],
+            ["compression", f"{self.compression:.2f}x"],
+            ["weight compression", f"{self.weight_compression:.2f}x"],
+        ]
+        left_alone = {"frozen weights": self.frozen, "skipped layers": self.skipped}
+        lines = [
+            f"{len(paths)} {what}: {listed((shortened(path, 18) for path in paths), most=2)}"
+            for what, paths in left_alone.items()
+            if paths
+        ]
+        return "\n".join([table(["", "pruned"], rows), *lines])
 
 
 def prune(
@@ -77,7 +94,8 @@ def prune(
         round_to: each layer keeps a multiple of so many channels, ≥ 1, or all that it has.
 
     Returns:
-        The sparsity and compression reached, frozen weights and skipped layers.
+        The sparsity and compression reached, frozen weights and skipped layers; ``print`` shows
+        a small table.
 
     Raises:
         ValueError: if an argument is out of its range, the model is not built, a pattern

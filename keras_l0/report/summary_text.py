@@ -1,12 +1,13 @@
 """A summary as text."""
 
 import math
+import textwrap
 from typing import TYPE_CHECKING
 
-from rich import box, filesize
+from rich import filesize
 from rich.table import Table
 
-from keras_l0.text import by_reason, plain
+from keras_l0.text import by_reason, plain, table
 
 if TYPE_CHECKING:
     from keras_l0.report.summary import Summary
@@ -14,36 +15,27 @@ if TYPE_CHECKING:
 
 def as_text(summary: "Summary") -> str:
     """A table of the weights, the totals, and what there is nothing to prune in."""
-    lines = [f"  {line}" for line in by_reason(summary.skipped)]
+    lines = [
+        textwrap.fill(
+            line, 80, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+        )
+        for line in by_reason(summary.skipped)
+    ]
     rest = ["Nothing to prune in:", *lines] if lines else []
-    return plain(_weight_table(summary), _totals_table(summary), *rest)
+    return "\n".join([_weight_table(summary), plain(_totals_table(summary), *rest)])
 
 
 def _count(figure: int | None) -> str:
     return "unknown" if figure is None else f"{figure:,}"
 
 
-def _weight_table(summary: "Summary") -> Table:
-    table = Table(title=f"{summary.name}: prunable weights", title_justify="left", box=box.SIMPLE)
-    table.add_column("weight")
-    for column in ("shape", "dtype"):
-        table.add_column(column)
-    for column in (
-        "weights",
-        "zeros",
-        "sparsity",
-        "compression",
-        "dense",
-        "entropy bound",
-        "multiply-adds",
-        "non-zero",
-    ):
-        table.add_column(column, justify="right")
-    for row in summary.weights:
-        # The title has the model's name already.
-        path = row.path.removeprefix(f"{summary.name}/")
-        table.add_row(
-            f"{path} (frozen)" if row.frozen else path,
+def _weight_table(summary: "Summary") -> str:
+    header = "weight shape dtype weights zeros sparsity compression dense".split()
+    header += ["entropy bound", "multiply-adds", "non-zero"]
+    rows = [
+        [
+            # The title has the model's name already.
+            row.path.removeprefix(f"{summary.name}/") + " (frozen)" * row.frozen,
             "×".join(map(str, row.shape)),
             row.dtype,
             f"{row.weights:,}",
@@ -54,8 +46,10 @@ def _weight_table(summary: "Summary") -> Table:
             filesize.decimal(math.ceil(row.bytes_entropy_bound)),
             _count(row.flops),
             _count(row.flops_nonzero),
-        )
-    return table
+        ]
+        for row in summary.weights
+    ]
+    return table(header, rows, title=f"{summary.name}: prunable weights")
 
 
 def _totals_table(summary: "Summary") -> Table:

@@ -33,7 +33,8 @@ class Point:
         compression: all parameters of the network over those left.
         weight_compression: prunable weights over those not zero; of ``weight`` alone where
             there is one.
-        metrics: what ``evaluate`` found, by name.
+        metrics: what ``evaluate`` found, by name; the loss is without the penalties on weights,
+            of which a pruned network has less.
     """
 
     weight: str | None
@@ -108,9 +109,8 @@ class Sweep:
             ]
             for point in self.points
         ]
-        return table(
-            ["pruned", "compression", "weight compression", *self.baseline], rows, title="Sweep"
-        )
+        names = ["loss without penalties" if name == "loss" else name for name in self.baseline]
+        return table(["pruned", "compression", "weight compression", *names], rows, title="Sweep")
 
 
 def sweep(
