@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_l0.errors import invalid_argument
+from keras_l0.pruning import unpruned
 from keras_l0.pruning.holding import Hold
 from keras_l0.pruning.measure import measure, penalty
 from keras_l0.pruning.neurons import pinned
+from keras_l0.pruning.quota import zeros_in
 from keras_l0.pruning.targets import as_patterns, find_targets
 from keras_l0.pruning.watch import Watch
 from keras_l0.structure.graph import Graph, has_graph
@@ -58,6 +60,8 @@ class KeepZeros(keras.callbacks.Callback):
         self._epoch: int | None = None
         self._kept = 0
         self._prepare()
+        if text := unpruned.lora_warning(self._targets):
+            warnings.warn(f"{type(self).__name__}: {text}", stacklevel=2)
         held = [weight.variable for weight in self._targets.live if weight.variable.trainable]
         _build_optimizer(model)
         self._graph = Graph(model) if has_graph(model) else None
@@ -73,7 +77,7 @@ class KeepZeros(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Holds the zeros from the first step on."""
         if self._epoch is None:
-            self._kept = measure(self.model, self._targets).zeros
+            self._kept = self._held_zeros()
             self._hold.switch(True)
         self._pin()
         self._epoch = epoch
@@ -101,7 +105,11 @@ class KeepZeros(keras.callbacks.Callback):
 
     def _missing(self) -> int:
         """How many zeros the model has too few."""
-        return max(0, self._kept - measure(self.model, self._targets).zeros)
+        return max(0, self._kept - self._held_zeros())
+
+    def _held_zeros(self) -> int:
+        """The zeros of all that counts, but for kernels that LoRA changes: it was warned of."""
+        return zeros_in([weight for weight in self._targets.weights if not weight.has_lora])
 
     def _sparsities(self) -> tuple[float, float]:
         """The sparsity at the moment, and that with the zeros it has too few."""

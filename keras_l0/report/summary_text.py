@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def as_text(summary: "Summary") -> str:
-    """A table of the weights, the totals, and what there is nothing to prune in."""
+    """A table of the weights, the totals, and what is not pruned by default."""
     lines = [f"  {line}" for line in by_reason(summary.skipped)]
-    rest = ["Nothing to prune in:", *lines] if lines else []
+    rest = ["Not pruned by default:", *lines] if lines else []
     return plain(_weight_table(summary), _totals_table(summary), *rest)
 
 
