@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 
 
 def is_changed(layer: keras.Layer, variable: keras.Variable) -> bool:
-    """Whether LoRA is enabled on the layer, and changes this kernel or may do so in training.
+    """Whether LoRA is enabled on the layer, and changes this kernel or can do so in training.
 
-    After a model with LoRA was saved and loaded both factors are zero: Keras merges their
-    product into the kernel, and no gradient reaches factors that are both zero.
+    Keras merges the product into the kernel of a file, but a loaded model has LoRA still: its
+    factors are zero, and the momentum of a loaded optimizer alone makes them other than zero.
     """
     name = _name_of(layer, variable)
-    return name is not None and any(
-        np.any(ops.convert_to_numpy(getattr(layer, f"lora_{name}_{factor}"))) for factor in "ab"
-    )
+    if name is None:
+        return False
+    factors = [getattr(layer, f"lora_{name}_{factor}") for factor in "ab"]
+    return any(one.trainable or np.any(ops.convert_to_numpy(one)) for one in factors)
 
 
 def merged(layer: keras.Layer, variable: keras.Variable) -> NDArray[Any]:

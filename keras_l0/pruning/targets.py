@@ -191,7 +191,7 @@ def find_targets(model: keras.Model, layers: str | Sequence[str] | None = None) 
             asked = {pattern for pattern in patterns if names_variable(pattern, lineage, variable)}
             unmatched -= asked
             kernel = variable.name.endswith("kernel") and (hits or not patterns)
-            embedding = isinstance(layer, keras.layers.Embedding) and hits
+            embedding = hits and is_embedding(layer, variable)
             if not (asked or kernel or embedding):
                 if is_unnamed_matrix(layer, variable) and (hits or not patterns):
                     told = True
@@ -219,6 +219,13 @@ def find_targets(model: keras.Model, layers: str | Sequence[str] | None = None) 
             f"The layers with weights are: {names}",
         )
     return targets
+
+
+def is_embedding(layer: keras.Layer, variable: keras.Variable) -> bool:
+    """Whether it is the table of an ``Embedding``: no factor of LoRA, no scale of ``quantize``."""
+    name = variable.name
+    table = name.endswith("embeddings") and not name.startswith("lora_")
+    return table and isinstance(layer, keras.layers.Embedding)
 
 
 def is_unnamed_matrix(layer: keras.Layer, variable: keras.Variable) -> bool:

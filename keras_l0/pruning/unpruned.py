@@ -1,13 +1,14 @@
 """What of a model is not pruned, why, and what to do about it, in words."""
 
+from keras_l0.pruning.quota import zeros_in
 from keras_l0.pruning.targets import Targets, Weight
 from keras_l0.text import listed
 
 UNFREEZE = 'Set trainable=True, or pass layers="*/*kernel" to prune frozen kernels too'
 
 MERGE = (
-    "Merge LoRA first: save_weights, then load_weights into the model built without LoRA, and "
-    "prune that"
+    "Merge LoRA first: save_weights, then load_weights into the same model built without LoRA, "
+    "and prune that"
 )
 
 
@@ -38,7 +39,10 @@ def advice(targets: Targets) -> str:
 def notes(targets: Targets) -> list[str]:
     """What pruning leaves alone, a line for each reason, for a message at the start."""
     frozen = [weight for weight in targets.frozen if not weight.has_lora]
+    adapted = [weight for weight in targets.frozen if weight.has_lora]
     found = []
+    if adapted:
+        found.append(f"not pruned, LoRA is enabled: {_layers(adapted)}.")
     if frozen:
         found.append(f"frozen, left alone and counted as left: {listed(frozen_layers(targets))}.")
     if targets.quantized:
@@ -52,13 +56,13 @@ def notes(targets: Targets) -> list[str]:
 
 
 def lora_warning(targets: Targets) -> str | None:
-    """What to know before training with LoRA enabled on layers that count; ``None`` without."""
+    """What to know before training if zeros are in kernels that LoRA changes; else ``None``."""
     adapted = [weight for weight in targets.frozen if weight.has_lora]
-    if not adapted:
+    if not zeros_in(adapted):
         return None
     return (
-        f"LoRA is enabled on {_layers(adapted)}: they compute with kernel + a · b, so zeros of "
-        f"the kernel are not kept, and it is not pruned. {MERGE}."
+        f"LoRA is enabled on {_layers(adapted)}: they compute with kernel + alpha / rank · a · b, "
+        f"and training changes zeros of that sum. {MERGE}."
     )
 
 
