@@ -10,6 +10,7 @@ from keras.regularizers import Regularizer
 
 from keras_l0.errors import invalid_argument
 from keras_l0.models import check_built, layer_path
+from keras_l0.pruning import lora
 from keras_l0.pruning.targets import (
     is_unnamed_matrix,
     matches,
@@ -219,12 +220,16 @@ def _find_kernels(
         ]
         chosen = {id(variable) for variable in asked}
         found = [v for v in variables if v.name.endswith("kernel") or id(v) in chosen]
-        skipped.update((v.path, UNNAMED) for v in unnamed if v.trainable and id(v) not in chosen)
+        for variable in unnamed:
+            if id(variable) not in chosen:
+                skipped[variable.path] = UNNAMED if variable.trainable else "it is frozen"
         if variables and not found and not unnamed:
             skipped[layer_path(layer)] = f"{type(layer).__name__} has no kernel"
         for variable in found:
             if not keras.backend.is_float_dtype(variable.dtype):
                 skipped[layer_path(layer)] = quantized(layer, variable)
+            elif lora.is_changed(layer, variable):
+                skipped[layer_path(layer)] = "LoRA is enabled"
             elif not variable.trainable:
                 skipped[layer_path(layer)] = "it is frozen"
             else:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_l0 import GlobalPrune, KeepZeros, prune, shrink, summarize
+from keras_l0 import L2L0, GlobalPrune, KeepZeros, prune, regularize, shrink, summarize
 from keras_l0.pruning.targets import LORA, find_targets
 
 RNG = np.random.default_rng(0)
@@ -119,6 +119,8 @@ def test_a_kernel_with_lora_is_not_pruned_and_the_error_says_why(
     with pytest.raises(ValueError, match=r"Dense: LoRA is enabled: .*body"):
         prune(model, method="neuron", fraction=0.5)
     assert all(map(np.array_equal, model.get_weights(), before))
+    done = regularize(model, L2L0(l0=1e-3))
+    assert done.skipped == {model.get_layer("body").path: "LoRA is enabled"}
     found = find_targets(model)
     assert found.skipped == {model.get_layer("body").path + "/kernel": LORA}
     assert [weight.name for weight in found.live] == ["out/kernel"]

@@ -171,8 +171,14 @@ def test_the_callback_names_them_prunes_them_on_request_and_holds_them(
     callback = LayerwisePrune(sparsities={"*/w2": 0.75}, begin=0, layers=patterns)
     model.fit(X, Y, callbacks=[callback], verbose=0)
     assert zeros(model.layers[0].w2) == 48
-    model.fit(X, Y, epochs=2, callbacks=[KeepZeros(patterns)], verbose=0)
+    capsys.readouterr()
+    model.fit(X, Y, epochs=2, callbacks=[KeepZeros(patterns)], verbose=2)
     assert zeros(model.layers[0].w2) == 48
+    assert "not kept" not in capsys.readouterr().out
+    model.fit(X, Y, callbacks=[KeepZeros()], verbose=2)
+    told = 'KeepZeros: zeros of two/w2 are not kept; layers=["*/*kernel", "*/w2"] keeps them.'
+    assert told in capsys.readouterr().out
+    assert zeros(model.layers[0].w2) < 48
 
 
 def test_an_override_penalizes_a_matrix_by_its_name() -> None:
@@ -185,6 +191,14 @@ def test_an_override_penalizes_a_matrix_by_its_name() -> None:
     w = ops.convert_to_numpy(model.layers[0].w2)
     loss = float(ops.convert_to_numpy(sum(model.losses)))
     assert loss == pytest.approx(0.1 * np.sum(1 - np.exp(-10 * np.abs(w))), rel=1e-5)
+
+
+def test_a_frozen_custom_layer_is_reported_as_frozen() -> None:
+    model = without_kernel()
+    model.layers[0].trainable = False
+    done = regularize(model, L2L0(l0=1e-3))
+    assert done.skipped == dict.fromkeys(matrices(model), "it is frozen")
+    assert prune(model, 0.5).skipped == dict.fromkeys(matrices(model), UNNAMED)
 
 
 def base() -> keras.Model:

@@ -62,6 +62,8 @@ class KeepZeros(keras.callbacks.Callback):
         self._prepare()
         if text := unpruned.lora_warning(self._targets):
             warnings.warn(f"{type(self).__name__}: {text}", stacklevel=2)
+        if text := unpruned.not_held(self._targets):
+            self._tell(text)
         held = [weight.variable for weight in self._targets.live if weight.variable.trainable]
         _build_optimizer(model)
         self._graph = Graph(model) if has_graph(model) else None

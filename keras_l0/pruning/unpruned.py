@@ -66,6 +66,14 @@ def lora_warning(targets: Targets) -> str | None:
     )
 
 
+def not_held(targets: Targets) -> str | None:
+    """Which matrices have zeros that are not held, as they were pruned by name; else ``None``."""
+    zeros = [weight for weight in targets.unnamed if zeros_in([weight])]
+    if not zeros:
+        return None
+    return f"zeros of {_names(zeros)} are not kept; {by_name(zeros)} keeps them."
+
+
 def frozen_layers(targets: Targets) -> list[str]:
     """The outermost layers in which nothing is pruned, of all that is frozen."""
     live = {id(layer) for weight in targets.live for layer in weight.lineage}
