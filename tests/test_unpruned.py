@@ -265,6 +265,26 @@ def test_a_frozen_base_is_told_in_a_few_lines_the_remedy_first(
     assert prune(model, 0.9, layers="*/*kernel").sparsity == pytest.approx(0.9, abs=0.01)
 
 
+def test_an_error_with_every_reason_is_short() -> None:
+    def name(kind: str, number: int) -> str:
+        return f"a_rather_long_name_of_a_{kind}_layer_{number}"
+
+    frozen = [layers.Dense(6, name=name("frozen", n), trainable=False) for n in range(6)]
+    lora, integers = (
+        [layers.Dense(6, name=name(kind, n)) for n in range(6)] for kind in ("lora", "int8")
+    )
+    custom = [Mixer(name=name("custom", n)) for n in range(6)]
+    model = sequential(*frozen, *lora, *integers, *custom)
+    for layer in lora:
+        layer.enable_lora(1)
+    for layer in integers:
+        layer.quantize("int8")
+    for goal in ({"sparsity": 0.9}, {"compression": 9}):
+        with pytest.raises(ValueError, match="Set trainable=True, or pass layers=") as raised:
+            prune(model, **goal)
+        assert len(str(raised.value)) <= 600
+
+
 @pytest.mark.parametrize("make", [base, all_of_it, flat])
 def test_channels_of_a_frozen_base_are_told_with_the_remedy(
     make: Callable[[], keras.Model],

@@ -20,7 +20,7 @@ def advice(targets: Targets) -> str:
     if frozen:
         sentences.append(
             f"{UNFREEZE}: {_sum(frozen):,} of {targets.size:,} prunable weights are frozen, in "
-            f"{listed(frozen_layers(targets))}"
+            f"{listed(frozen_layers(targets), most=3)}"
         )
     if adapted:
         sentences.append(f"{MERGE}: it is enabled on {_layers(adapted)}")
@@ -33,7 +33,7 @@ def advice(targets: Targets) -> str:
             f"Pass {by_name(targets.unnamed)} to prune matrices whose name does not end in "
             f'"kernel": {_names(targets.unnamed)}'
         )
-    return ". ".join(sentences) or "None of its layers has a kernel"
+    return ". ".join(sentences[:2]) or "None of its layers has a kernel"
 
 
 def notes(targets: Targets) -> list[str]:
@@ -93,11 +93,11 @@ def by_name(weights: list[Weight]) -> str:
 
 
 def _layers(weights: list[Weight]) -> str:
-    return listed(dict.fromkeys(weight.layer.name for weight in weights))
+    return listed(dict.fromkeys(weight.layer.name for weight in weights), most=2)
 
 
 def _names(weights: list[Weight]) -> str:
-    return listed(weight.name for weight in weights)
+    return listed((weight.name for weight in weights), most=2)
 
 
 def _sum(weights: list[Weight]) -> int:
