@@ -1,7 +1,7 @@
 """Putting a regularizer on the kernels of a model that exists already."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,17 @@ from keras.regularizers import Regularizer
 
 from keras_l0.errors import invalid_argument
 from keras_l0.models import check_built, layer_path
-from keras_l0.pruning.targets import matches, names_variable, walk
+from keras_l0.pruning import lora
+from keras_l0.pruning.targets import (
+    is_unnamed_matrix,
+    matches,
+    names_variable,
+    quantized,
+    walk,
+)
+from keras_l0.text import by_reason, listed
+
+UNNAMED = 'its name does not end in "kernel"; overrides={"*/NAME": ...} penalizes it by name'
 
 SCALES = {"layer_size": ("l2", "l1", "l0"), "layer_size_l0": ("l0",)}
 
@@ -31,7 +41,7 @@ class Attachment:
     Args:
         penalized: the regularizer of each kernel it looked after, by the kernel's path;
             ``None`` where the penalty is off.
-        skipped: paths of layers left alone, with the reason.
+        skipped: paths of layers and matrices left alone, with the reason.
         unsaved: kernels whose regularizer the model's configuration cannot hold: a model that
             is loaded from a file needs ``regularize`` again for these.
     """
@@ -42,10 +52,9 @@ class Attachment:
 
     def __str__(self) -> str:
         lines = [f"{path}: {penalty or 'no penalty'}" for path, penalty in self.penalized.items()]
-        lines += [f"{path}: skipped, {reason}" for path, reason in self.skipped.items()]
-        lines += [
-            f"{path}: not kept in files, regularize again after load" for path in self.unsaved
-        ]
+        lines += [f"skipped, {line}" for line in by_reason(self.skipped)]
+        if self.unsaved:
+            lines.append(f"not kept in files, regularize again after load: {listed(self.unsaved)}")
         return "\n".join(lines)
 
 
@@ -101,7 +110,7 @@ def regularize(
 
     It takes effect in the very next ``fit``, and stands in the configuration of the layers, so
     that it is saved and loaded with the model. Frozen layers, and those without a kernel, are
-    left alone.
+    left alone; so are further matrices of custom layers, unless an override names them.
 
     With ``scale="layer_size"`` (the paper's NORM, by our reading of section 4.2) the factors
     of a layer are multiplied by ``sqrt(n / n_largest)``: n is the number of weights of its
@@ -114,7 +123,7 @@ def regularize(
         scale: ``None``, ``"layer_size"`` or ``"layer_size_l0"``.
         overrides: the paper's SEP: a regularizer for each layer, or ``None`` to leave it out,
             by ``fnmatch`` patterns on its name, its path or the names that lead to it from the
-            model down, or on those of one kernel of a built layer, as
+            model down, or on those of one kernel or matrix of a built layer, as
             ``"lstm/recurrent_kernel"``; the first that matches counts. These are not scaled.
 
     Returns:
@@ -147,7 +156,7 @@ def regularize(
         _check_scale(model, regularizer, scale)
     elif not isinstance(model, keras.Model):
         check_built(model)
-    kernels, skipped = _find_kernels(model)
+    kernels, skipped = _find_kernels(model, overrides)
     chosen = _choose(kernels, regularizer, overrides)
     if scale is not None:
         chosen = _scale(kernels, chosen, scale)
@@ -186,8 +195,10 @@ def _check_scale(model: keras.Model, regularizer: Regularizer | None, scale: str
         )
 
 
-def _find_kernels(model: keras.Model) -> tuple[list[_Kernel], dict[str, str]]:
-    """The kernels that can have a penalty, and the layers that are left alone."""
+def _find_kernels(
+    model: keras.Model, overrides: Iterable[str]
+) -> tuple[list[_Kernel], dict[str, str]]:
+    """The kernels that can have a penalty, matrices that are named, and what is left alone."""
     kernels: list[_Kernel] = []
     skipped: dict[str, str] = {}
     for lineage, variables in walk(model):
@@ -201,12 +212,24 @@ def _find_kernels(model: keras.Model) -> tuple[list[_Kernel], dict[str, str]]:
             elif places:
                 skipped[layer_path(layer)] = reason
             continue
-        found = [variable for variable in variables if variable.name.endswith("kernel")]
-        if variables and not found:
+        unnamed = [variable for variable in variables if is_unnamed_matrix(layer, variable)]
+        asked = [
+            variable
+            for variable in unnamed
+            if any(names_variable(pattern, lineage, variable) for pattern in overrides)
+        ]
+        chosen = {id(variable) for variable in asked}
+        found = [v for v in variables if v.name.endswith("kernel") or id(v) in chosen]
+        for variable in unnamed:
+            if id(variable) not in chosen:
+                skipped[variable.path] = UNNAMED if variable.trainable else "it is frozen"
+        if variables and not found and not unnamed:
             skipped[layer_path(layer)] = f"{type(layer).__name__} has no kernel"
         for variable in found:
             if not keras.backend.is_float_dtype(variable.dtype):
-                skipped[layer_path(layer)] = f"its {variable.name} is quantized ({variable.dtype})"
+                skipped[layer_path(layer)] = quantized(layer, variable)
+            elif lora.is_changed(layer, variable):
+                skipped[layer_path(layer)] = "LoRA is enabled"
             elif not variable.trainable:
                 skipped[layer_path(layer)] = "it is frozen"
             else:
@@ -226,7 +249,8 @@ def _owner(lineage: tuple[keras.Layer, ...]) -> Place | None:
 def _place(layer: keras.Layer, variable: keras.Variable) -> Place | None:
     """The attribute that says a variable's regularizer, as the layer's configuration does."""
     own = f"{variable.name.removesuffix('_kernel')}_regularizer"
-    return next(((layer, name) for name in (own, *_ATTRIBUTES) if name in vars(layer)), None)
+    others = _ATTRIBUTES if variable.name.endswith("kernel") else ()
+    return next(((layer, name) for name in (own, *others) if name in vars(layer)), None)
 
 
 def _choose(
@@ -248,7 +272,7 @@ def _choose(
                 "overrides",
                 "patterns that match a layer with a kernel to train",
                 pattern,
-                f"These have one: {', '.join(names)}",
+                f"These have one: {listed(names, most=8)}",
             )
     return chosen
 

@@ -128,8 +128,8 @@ def test_the_report_names_each_kernel_and_what_was_skipped() -> None:
     assert done.skipped["net/norm"] == "BatchNormalization has no kernel"
     assert str(done).splitlines() == [
         "net/out/kernel: L2L0(l2=0.25, l0=0.5, beta=10)",
-        "net/first: skipped, it is frozen",
-        "net/norm: skipped, BatchNormalization has no kernel",
+        "skipped, it is frozen: net/first",
+        "skipped, BatchNormalization has no kernel: net/norm",
     ]
     assert model.layers[0].kernel.regularizer is None
 
@@ -368,7 +368,7 @@ def test_attention_in_a_model_not_built_is_penalized_and_said_not_to_be_saved() 
     assert len(done.unsaved) == len(done.penalized) == 1
     again = regularize(model, PENALTY)
     assert len(again.unsaved) == 4
-    assert f"{again.unsaved[0]}: not kept in files, regularize again after load" in str(again)
+    assert f"not kept in files, regularize again after load: {again.unsaved[0]}, " in str(again)
 
 
 @keras.saving.register_keras_serializable("test_attach")

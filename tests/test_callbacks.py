@@ -13,6 +13,7 @@ from strategies import block_oracle, blocks_of, dense_network, pattern_oracle
 
 from keras_l0 import L2L0, GlobalPrune, KeepZeros, LayerwisePrune, RandomPrune, prune
 from keras_l0.pruning.scores import lamp
+from keras_l0.pruning.unpruned import UNFREEZE
 
 Kernels = dict[str, np.ndarray]
 rng = np.random.default_rng(0)
@@ -642,14 +643,13 @@ UNREACHABLE: dict[str, tuple[Callable[[], Any], str]] = {
     "sparsity": (
         lambda: GlobalPrune(0.5, begin=0),
         "Invalid value for argument `sparsity`. Expected at most 0.2, the largest reachable. "
-        "Received: sparsity=0.5. Frozen weights are left alone: first/kernel. `layers` "
-        "includes them.",
+        f"Received: sparsity=0.5. {UNFREEZE}: 96 of 120 prunable weights are frozen, in first.",
     ),
     "compression": (
         lambda: LayerwisePrune(compression=2, begin=0),
         "Invalid value for argument `compression`. Expected at most 1.2243, the largest "
-        "reachable. Received: compression=2. Frozen weights are left alone: first/kernel. "
-        "`layers` includes them.",
+        f"reachable. Received: compression=2. {UNFREEZE}: 96 of 120 prunable weights are frozen, "
+        "in first.",
     ),
 }
 
@@ -699,7 +699,7 @@ def test_frozen_layers_are_left_alone_counted_as_left_and_named(
     assert zeros(model) == {"first": 0, "second": 12}
     np.testing.assert_array_equal(kernels(model)["first"], before)
     told = capsys.readouterr().out.splitlines()
-    assert "GlobalPrune: frozen, left alone and counted as left: net/first/kernel." in told
+    assert "GlobalPrune: frozen, left alone and counted as left: first." in told
 
 
 def test_frozen_layers_that_are_named_are_pruned() -> None:

@@ -32,6 +32,7 @@ from keras_l0.pruning.quota import missing, prune_to
 from keras_l0.pruning.scores import magnitude
 from keras_l0.pruning.targets import find_targets
 from keras_l0.pruning.units import SINGLE, Block, Pattern, Unit
+from keras_l0.pruning.unpruned import UNFREEZE
 
 # Nothing, or more than the rounding of a quotient, which the oracles below let pass.
 wishes = st.one_of(st.just(0.0), st.floats(1e-6, 1.0))
@@ -185,7 +186,7 @@ def test_what_frozen_layers_put_out_of_reach_is_refused(
         argument,
         f"at most {largest}, the largest reachable",
         str(goal[argument]),
-        "Frozen weights are left alone: d0/kernel. `layers` includes them",
+        f"{UNFREEZE}: 100 of 200 prunable weights are frozen, in d0",
     )
     with pytest.raises(ValueError, match=message):
         prune(model, **goal, method=method)
@@ -228,7 +229,7 @@ def test_a_model_without_a_kernel_is_refused() -> None:
 
 def test_a_model_with_every_kernel_frozen_is_refused() -> None:
     model = lenet(3, 3, trainable=False)
-    advice = "Every kernel is frozen: name layers in `layers` to prune them all the same"
+    advice = f"{UNFREEZE}: 9 of 9 prunable weights are frozen, in d0"
     expected = "a model with weights that can be pruned"
     with pytest.raises(ValueError, match=invalid("model", expected, "'net'", advice)):
         prune(model, 0.5)
@@ -432,7 +433,7 @@ def test_blocks_of_frozen_layers_count_as_left_unless_they_are_zero() -> None:
         "sparsity",
         "at most 0.6, the largest reachable",
         "0.65",
-        "Frozen weights are left alone: h0/kernel. `layers` includes them",
+        f"{UNFREEZE}: 40 of 80 prunable weights are frozen, in h0",
     )
     with pytest.raises(ValueError, match=message):
         prune_units(model, Goal(0.65), Block(4, 1))

@@ -12,6 +12,7 @@ import pytest
 from keras import layers, ops
 
 from keras_l0 import L2L0, Composite, GlobalPrune, regularize
+from keras_l0.pruning.unpruned import UNFREEZE
 from keras_l0.scheme import Result, compress
 
 BACKEND = keras.backend.backend()
@@ -800,8 +801,8 @@ INVALID: dict[str, tuple[Any, dict[str, Any], str]] = {
         frozen,
         {"compression": 2},
         "Invalid value for argument `compression`. Expected at most 1.2243, the largest "
-        "reachable. Received: compression=2. Frozen weights are left alone: first/kernel. "
-        "`layers` includes them.",
+        f"reachable. Received: compression=2. {UNFREEZE}: 96 of 120 prunable weights are frozen, "
+        "in first.",
     ),
     "bound and compression": (
         net,

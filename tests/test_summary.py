@@ -182,7 +182,7 @@ def test_the_text_names_both_compressions(monkeypatch: pytest.MonkeyPatch) -> No
         f"multiply-adds without zeros {nonzero}",
         f"multiply-adds after shrink {dense}",
         "parameters after shrink 14",
-        "Nothing to prune in:",
+        "Not pruned by default:",
         "BatchNormalization has no kernel: m/[red]norm",
     ]
 

@@ -9,6 +9,7 @@ import pytest
 from strategies import assert_same_bits, invalid, numpy_weights
 
 from keras_l0 import prune
+from keras_l0.pruning.unpruned import UNFREEZE
 from keras_l0.report.sweep import sweep
 
 METHODS = ["global", "layerwise", "random"]
@@ -230,7 +231,7 @@ def test_a_model_not_compiled_is_refused() -> None:
 def test_a_model_with_every_kernel_frozen_is_refused(by: str) -> None:
     model = network()
     model.trainable = False
-    advice = "Every kernel is frozen: name layers in `layers` to prune them all the same"
+    advice = f"{UNFREEZE}: 72 of 72 prunable weights are frozen, in a, b"
     expected = "a model with weights that can be pruned"
     with pytest.raises(ValueError, match=invalid("model", expected, "'net'", advice)):
         sweep(model, (X, Y), compressions=[2], by=by)

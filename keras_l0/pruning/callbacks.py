@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_l0.pruning import collapse, plan, quota, scores
+from keras_l0.pruning import collapse, plan, quota, scores, unpruned
 from keras_l0.pruning.goals import Goal, global_goal, layerwise_goal
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.once import choose_score
@@ -86,12 +86,8 @@ class Prune(KeepZeros):
                 "for.",
                 stacklevel=2,
             )
-        if self._targets.frozen:
-            names = ", ".join(weight.path for weight in self._targets.frozen)
-            self._tell(f"frozen, left alone and counted as left: {names}.")
-        for path, reason in self._targets.skipped.items():
-            if "quantized" in reason:
-                self._tell(f"{path} is skipped: {reason}.")
+        for note in unpruned.notes(self._targets):
+            self._tell(note)
 
     def _check(self) -> None:
         """Raises a ``ValueError`` unless what was asked for can be done."""

@@ -23,6 +23,7 @@ from keras_l0.pruning.holding import chain, optimizers_of
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.measure import measure
 from keras_l0.pruning.once import choose_score
+from keras_l0.text import listed
 
 SUFFIX = ".weights.h5"
 _ATTRIBUTE = "keras_l0"
@@ -168,7 +169,7 @@ class IterativePrune(KeepZeros):
         if self.monitor not in logs:
             raise invalid_argument(
                 "monitor",
-                f"a metric that is in the logs: {', '.join(logs)}",
+                f"a metric that is in the logs: {listed(logs, most=8)}",
                 self.monitor,
                 "Give `fit` validation_data, with validation_freq=1, and `compile` the metric",
             )

@@ -10,11 +10,13 @@ from keras import ops
 from numpy.typing import NDArray
 
 from keras_l0.errors import invalid_argument
+from keras_l0.pruning import unpruned
 from keras_l0.pruning.holding import Hold, optimizers_of
 from keras_l0.pruning.lost import EpochStart
 from keras_l0.pruning.measure import measure, penalty
 from keras_l0.pruning.neurons import pinned
-from keras_l0.pruning.targets import as_patterns, find_targets
+from keras_l0.pruning.quota import zeros_in
+from keras_l0.pruning.targets import Weight, as_patterns, find_targets
 from keras_l0.pruning.watch import Watch
 from keras_l0.structure.graph import Graph, has_graph
 
@@ -71,8 +73,12 @@ class KeepZeros(keras.callbacks.Callback):
         self._start: EpochStart | None = None
         self._replaced: str | None = None
         self._prepare()
+        if text := unpruned.lora_warning(self._targets):
+            warnings.warn(f"{type(self).__name__}: {text}", stacklevel=2)
+        if text := unpruned.not_held(self._targets):
+            self._tell(text)
         # Frozen weights too: a callback may set `layer.trainable` later.
-        held = [weight.variable for weight in self._targets.weights]
+        held = [weight.variable for weight in self._counted()]
         _build_optimizer(model)
         self._graph = Graph(model) if has_graph(model) else None
         self._trainable = {
@@ -93,7 +99,7 @@ class KeepZeros(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Holds the zeros from the first step on."""
         if self._epoch is None:
-            self._kept = measure(self.model, self._targets).zeros
+            self._kept = self._held_zeros()
         self._begin(epoch, holds=True)
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -105,7 +111,7 @@ class KeepZeros(keras.callbacks.Callback):
         self._restore()
         self._start = None
         now = measure(self.model, self._targets)
-        self._ended = now.zeros
+        self._ended = self._held_zeros()
         if logs is not None:
             logs["sparsity"] = now.sparsity
             logs["compression"] = now.compression
@@ -163,7 +169,14 @@ class KeepZeros(keras.callbacks.Callback):
 
     def _missing(self) -> int:
         """How many zeros the model has too few."""
-        return max(0, self._kept - measure(self.model, self._targets).zeros)
+        return max(0, self._kept - self._held_zeros())
+
+    def _held_zeros(self) -> int:
+        """The zeros of all that counts, but for kernels that LoRA changes: it was warned of."""
+        return zeros_in(self._counted())
+
+    def _counted(self) -> list[Weight]:
+        return [weight for weight in self._targets.weights if not weight.has_lora]
 
     def _sparsities(self) -> tuple[float, float]:
         """The sparsity at the moment, and that with the zeros it has too few."""
@@ -181,7 +194,7 @@ class KeepZeros(keras.callbacks.Callback):
         """What was observed of how it came to have fewer zeros than were asked for."""
         if self._epoch is None:
             return "It ran no epoch."
-        if measure(self.model, self._targets).zeros < self._ended:
+        if self._held_zeros() < self._ended:
             ended = self._ended / max(1, self._targets.size)
             return (
                 f"The last epoch ended with {ended:.4f}, and weights were replaced after it."

@@ -13,6 +13,7 @@ from keras_l0.errors import at_least, choice, invalid_argument, is_number, whole
 from keras_l0.models import layer_path
 from keras_l0.pruning.channel_scores import SCORES
 from keras_l0.pruning.targets import Targets
+from keras_l0.pruning.unpruned import UNFREEZE
 from keras_l0.structure.dead import Facts
 from keras_l0.structure.flops import Uses, uses_of_weights
 from keras_l0.structure.graph import Graph, Group, values_of
@@ -22,6 +23,8 @@ from keras_l0.text import by_reason
 Gone = NDArray[np.bool_]
 
 SCOPES = ("layer", "global")
+
+FROZEN = "some of what makes its channels is frozen"
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,11 @@ class Neurons:
         self.groups = [group for group in self.graph.groups if self._chosen(group, live)]
         self.groups = self._removable()
         if not self.groups:
+            reasons = "; ".join(by_reason(self.left_alone)[:3]) or "Those of its outputs stay"
+            if FROZEN in self.left_alone.values():
+                reasons = f"{UNFREEZE}. {reasons}"
             raise invalid_argument(
-                "model",
-                "a model with channels that can go",
-                model.name,
-                "; ".join(by_reason(self.left_alone)) or "Those of its outputs stay",
+                "model", "a model with channels that can go", model.name, reasons
             )
         self._uses: Uses | None = None
 
@@ -101,7 +104,7 @@ class Neurons:
             return True
         if all(variable.trainable for variable in strange):
             return self._leave(group, "not all that makes its channels is to be pruned")
-        return self._leave(group, "some of what makes its channels is frozen")
+        return self._leave(group, FROZEN)
 
     def _leave(self, group: Group, reason: str) -> bool:
         for slot in group.slots:

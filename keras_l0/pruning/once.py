@@ -84,7 +84,9 @@ def prune(
             ``"redundancy"``, as in ``NeuronPrune``.
         seed: for ``method="random"``, an integer ≥ 0; ``None`` draws one.
         layers: ``fnmatch`` patterns on a layer's path or name, or one: only these are pruned,
-            frozen ones too. ``None`` for every prunable weight that is not frozen.
+            frozen ones too. ``None`` for every prunable weight that is not frozen. A variable's
+            name may follow: ``"*/*kernel"`` is every kernel, ``["*/*kernel", "*/w2"]`` also
+            the matrices ``w2`` of custom layers.
         fraction: for ``method="neuron"``: the share of channels that are zero afterwards, in
             [0, 1), of each layer or group of layers that hang together.
         flops: instead: the share of the multiply-adds that go, in [0, 1), with the smallest

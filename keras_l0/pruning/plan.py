@@ -7,13 +7,14 @@ import keras
 import numpy as np
 
 from keras_l0.errors import invalid_argument
-from keras_l0.pruning import masks
+from keras_l0.pruning import masks, unpruned
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.quota import Quota, check_weights, zeros_in
 from keras_l0.pruning.ranked import units_in
 from keras_l0.pruning.scores import magnitude
-from keras_l0.pruning.targets import Targets, Weight, find_targets, matches
+from keras_l0.pruning.targets import Targets, Weight, find_targets
 from keras_l0.pruning.units import SINGLE, Block, Unit
+from keras_l0.text import listed
 
 
 def global_plan(
@@ -104,12 +105,7 @@ def check_live(model: keras.Model, targets: Targets) -> None:
     """Raises a ``ValueError`` unless there are weights that pruning may zero."""
     if not targets.live:
         raise invalid_argument(
-            "model",
-            "a model with weights that can be pruned",
-            model.name,
-            "Every kernel is frozen: name layers in `layers` to prune them all the same"
-            if targets.frozen
-            else "None of its layers has a kernel",
+            "model", "a model with weights that can be pruned", model.name, unpruned.advice(targets)
         )
 
 
@@ -182,9 +178,9 @@ def _fewest(
 
 def _out_of_reach(argument: str, value: float, reachable: float, targets: Targets) -> ValueError:
     advice = "More layers than those named in `layers` would have to be pruned"
-    if targets.frozen:
-        names = ", ".join(sorted({weight.name for weight in targets.frozen}))
-        advice = f"Frozen weights are left alone: {names}. `layers` includes them"
+    left = argument == "compression" and (targets.quantized or targets.unnamed)
+    if targets.frozen or left:
+        advice = unpruned.advice(targets)
     elif argument == "compression":
         advice = "Biases, normalization and embeddings count as left"
     return invalid_argument(
@@ -196,7 +192,7 @@ def _given(targets: Targets, sparsities: Mapping[str, float], unit: Unit) -> lis
     plan = []
     used: set[str] = set()
     for weight in targets.live:
-        hits = [pattern for pattern in sparsities if matches(weight.lineage, pattern)]
+        hits = [pattern for pattern in sparsities if weight.matches(pattern)]
         used.update(hits)
         if hits:
             zeros = sparsities[hits[0]] * unit.count(weight.variable.shape)
@@ -207,6 +203,6 @@ def _given(targets: Targets, sparsities: Mapping[str, float], unit: Unit) -> lis
                 "sparsities",
                 "patterns that match a layer that can be pruned",
                 pattern,
-                f"These can be: {', '.join(weight.name for weight in targets.live)}",
+                f"These can be: {listed((weight.name for weight in targets.live), most=8)}",
             )
     return plan

@@ -4,7 +4,7 @@ import contextlib
 import fnmatch
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 
 from keras_l0.errors import invalid_argument
 from keras_l0.models import check_built, layer_path
+from keras_l0.pruning import lora
+from keras_l0.text import listed
+
+UNNAMED = 'its name does not end in "kernel"; layers=["*/*kernel", "*/NAME"] prunes it'
+LORA = "LoRA is enabled: training changes its zeros"
 
 Part = tuple[tuple[slice, ...], NDArray[Any]]
 """Where a part of a tensor stands in the whole, and what it holds; ``()`` for the whole."""
@@ -41,6 +46,12 @@ class Weight:
         """The layer's and the variable's name, ``"dense/kernel"``."""
         return f"{self.layer.name}/{self.variable.name}"
 
+    def matches(self, pattern: str) -> bool:
+        """Whether a pattern means its layer, or itself."""
+        return matches(self.lineage, pattern) or names_variable(
+            pattern, self.lineage, self.variable
+        )
+
     @property
     def frozen(self) -> bool:
         """Whether training leaves it alone."""
@@ -56,8 +67,18 @@ class Weight:
         """That of the weights in NumPy."""
         return ops.convert_to_numpy(ops.zeros((0,), self.variable.dtype)).dtype
 
+    @property
+    def has_lora(self) -> bool:
+        """Whether the layer computes with other values than the variable's, by LoRA."""
+        return lora.is_changed(self.layer, self.variable)
+
     def values(self) -> NDArray[np.floating]:
-        """The weights, as a NumPy array of their own dtype, that is not to be written to."""
+        """The weights, as a NumPy array of their own dtype, that is not to be written to.
+
+        Those that the layer computes with: with LoRA enabled, the sum of kernel and product.
+        """
+        if self.has_lora:
+            return lora.merged(self.layer, self.variable)
         value = self.variable.value
         read = getattr(value, "value", lambda: value)  # of TensorFlow's variables, their tensor
         with contextlib.suppress(TypeError, ValueError, BufferError):  # bfloat16 has no buffer
@@ -81,7 +102,7 @@ class Weight:
                 "one process",
             )
         found = {str(shard.index): (shard.index, shard.data) for shard in shards}
-        if len(found) < 2:
+        if len(found) < 2 or self.has_lora:
             return [((), self.values())]
         return [(place, np.asarray(part)) for place, part in found.values()]
 
@@ -105,13 +126,19 @@ class Weight:
 class Targets:
     """The weights chosen for pruning.
 
-    ``live`` are those that pruning may zero, ``frozen`` those it leaves alone though they
-    count, in the model's order; ``skipped`` tells of each layer left out why.
+    Args:
+        live: those that pruning may zero, in the model's order, as are the following.
+        frozen: those that count but are not pruned: they do not train, or LoRA is enabled.
+        skipped: why layers and variables are left out, by path.
+        quantized: kernels of integers, which are left out.
+        unnamed: weights of rank 2 or more that are pruned only by name, and are left out.
     """
 
     live: list[Weight]
     frozen: list[Weight]
     skipped: dict[str, str]
+    quantized: list[Weight] = field(default_factory=list)
+    unnamed: list[Weight] = field(default_factory=list)
 
     @property
     def weights(self) -> list[Weight]:
@@ -130,13 +157,15 @@ def find_targets(model: keras.Model, layers: str | Sequence[str] | None = None) 
     Prunable are the kernels: floating-point variables whose name ends in ``kernel``, those of
     Dense, the convolutions, EinsumDense, recurrent and attention layers, wherever in the model
     the layer stands; a shared layer counts once. Biases, normalization and embeddings are not.
+    Other trainable matrices of custom layers are pruned only by name, and listed as skipped.
 
     Args:
         model: a built model.
         layers: ``fnmatch`` patterns on a layer's path or name, or one; a layer stands for all
             inside it. Then only the layers that match count, frozen ones are pruned too, and
             so is an ``Embedding`` that matches. A pattern that ends in a variable's name, as
-            in ``"*/bias"``, asks for that variable.
+            in ``"*/bias"``, asks for that variable, and one that ends in ``"/*kernel"`` for
+            kernels: ``["*/*kernel", "*/w2"]`` is every kernel and every ``w2``.
 
     Returns:
         The weights that pruning may zero, those it counts as left, and what was skipped.
@@ -153,27 +182,36 @@ def find_targets(model: keras.Model, layers: str | Sequence[str] | None = None) 
         layer = lineage[-1]
         hits = {pattern for pattern in patterns if matches(lineage, pattern)}
         unmatched -= hits
-        found = False
+        told = False
         reason = f"{type(layer).__name__} has no kernel"
         if patterns and not hits:
             reason = "no pattern matches it"
         for variable in variables:
+            weight = Weight(variable, lineage)
             asked = {pattern for pattern in patterns if names_variable(pattern, lineage, variable)}
             unmatched -= asked
             kernel = variable.name.endswith("kernel") and (hits or not patterns)
-            embedding = isinstance(layer, keras.layers.Embedding) and hits
+            embedding = hits and is_embedding(layer, variable)
             if not (asked or kernel or embedding):
+                if is_unnamed_matrix(layer, variable) and (hits or not patterns):
+                    told = True
+                    targets.unnamed.append(weight)
+                    targets.skipped[weight.path] = UNNAMED
                 continue
             if not keras.backend.is_float_dtype(variable.dtype):
-                reason = f"its {variable.name} is quantized ({variable.dtype})"
+                reason = quantized(layer, variable)
+                targets.quantized.append(weight)
                 continue
-            found = True
-            weight = Weight(variable, lineage)
-            (targets.frozen if weight.frozen and not patterns else targets.live).append(weight)
-        if not found:
+            told = True
+            if weight.has_lora:
+                targets.frozen.append(weight)
+                targets.skipped[weight.path] = LORA
+            else:
+                (targets.frozen if weight.frozen and not patterns else targets.live).append(weight)
+        if not told:
             targets.skipped[layer_path(layer)] = reason
     if unmatched:
-        names = ", ".join(layer_path(lineage[-1]) for lineage, _ in owners)
+        names = listed((layer_path(lineage[-1]) for lineage, _ in owners), most=8)
         raise invalid_argument(
             "layers",
             "patterns that match a layer with weights",
@@ -181,6 +219,35 @@ def find_targets(model: keras.Model, layers: str | Sequence[str] | None = None) 
             f"The layers with weights are: {names}",
         )
     return targets
+
+
+def is_embedding(layer: keras.Layer, variable: keras.Variable) -> bool:
+    """Whether it is the table of an ``Embedding``: no factor of LoRA, no scale of ``quantize``."""
+    name = variable.name
+    table = name.endswith("embeddings") and not name.startswith("lora_")
+    return table and isinstance(layer, keras.layers.Embedding)
+
+
+def is_unnamed_matrix(layer: keras.Layer, variable: keras.Variable) -> bool:
+    """Whether a variable is a trainable matrix of another name than Keras gives its own.
+
+    Keras' are kernels, biases (some have rank 2), embeddings, gamma, beta, PReLU's alpha and
+    LoRA's factors. A vector with axes of size 1 is no matrix.
+    """
+    name = variable.name
+    return (
+        sum(size > 1 for size in variable.shape) >= 2
+        and any(variable is own for own in layer._trainable_variables)
+        and keras.backend.is_float_dtype(variable.dtype)
+        and not name.endswith(("kernel", "gamma", "beta", "alpha"))
+        and not any(part in name for part in ("bias", "embedding", "lora_"))
+    )
+
+
+def quantized(layer: keras.Layer, variable: keras.Variable) -> str:
+    """Why a kernel that ``quantize`` made is left out."""
+    mode = getattr(layer, "quantization_mode", None) or variable.dtype
+    return f"its {variable.name} is quantized ({mode})"
 
 
 def walk(
@@ -243,6 +310,11 @@ def names_down(lineage: Sequence[keras.Layer]) -> str:
 
 
 def names_variable(pattern: str, lineage: Sequence[keras.Layer], variable: keras.Variable) -> bool:
-    """Whether a pattern names this very variable, as ``"dense/bias"`` does."""
+    """Whether a pattern names this very variable: ``"dense/bias"``, or kernels: ``"*/*kernel"``."""
     stem, _, last = pattern.rpartition("/")
-    return last == variable.name and bool(stem) and matches(lineage, stem)
+    named = last == variable.name or (
+        last.endswith("kernel")
+        and variable.name.endswith("kernel")
+        and fnmatch.fnmatchcase(variable.name, last)
+    )
+    return named and bool(stem) and matches(lineage, stem)

@@ -4,7 +4,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from keras_l0.structure.flops import uses_of_weights
 from keras_l0.structure.shrink import last_cut
 
 
-def summarize(model: keras.Model) -> "Summary":
+def summarize(model: keras.Model, layers: str | Sequence[str] | None = None) -> "Summary":
     """Counts the zeros of a model's prunable weights, and what they are worth.
 
     Nothing is changed. A frozen layer's weights count as they are, zeros included; ``NaN``
@@ -30,12 +30,15 @@ def summarize(model: keras.Model) -> "Summary":
 
     Args:
         model: a built model.
+        layers: which weights count as prunable, by patterns as in ``prune``; ``None`` for all
+            kernels. The zeros of others are not counted.
 
     Returns:
         The figures; print them, or take them from the attributes or from ``to_dict()``.
 
     Raises:
-        ValueError: if ``model`` is not a Keras model, or is not built.
+        ValueError: if ``model`` is not a Keras model or is not built, or a pattern matches no
+            layer that has weights.
 
     Example:
 
@@ -45,7 +48,7 @@ def summarize(model: keras.Model) -> "Summary":
     >>> summary.zeros, summary.compression, summary.weight_compression
     (4, 1.8, 3.0)
     """
-    targets = find_targets(model)
+    targets = find_targets(model, layers)
     order = {id(variable): place for place, variable in enumerate(model.weights)}
     chosen = sorted(targets.weights, key=lambda weight: order[id(weight.variable)])
     prunable = {id(weight.variable) for weight in chosen}

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def as_text(summary: "Summary") -> str:
-    """A table of the weights, the totals, and what there is nothing to prune in."""
+    """A table of the weights, the totals, and what is not pruned by default."""
     lines = [
         textwrap.fill(
             line, 80, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
         )
         for line in by_reason(summary.skipped)
     ]
-    rest = ["Nothing to prune in:", *lines] if lines else []
+    rest = ["Not pruned by default:", *lines] if lines else []
     return "\n".join([_weight_table(summary), plain(_totals_table(summary), *rest)])
 
 

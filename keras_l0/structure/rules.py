@@ -51,6 +51,13 @@ class Rule:
         return {}
 
 
+class Altered(Rule):
+    """A layer that computes otherwise than its type says: quantized, or with LoRA."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+
 class Mixing(Rule):
     """What computes each channel from all of them, so that none may go."""
 

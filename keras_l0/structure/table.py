@@ -22,6 +22,7 @@ from keras_l0.structure.parameters import (
 )
 from keras_l0.structure.rules import (
     Activation,
+    Altered,
     Averaging,
     Concatenating,
     Dropping,
@@ -107,9 +108,12 @@ _OPERATIONS: dict[str, Rule] = {
 def rule_of(op: Any) -> Rule:
     """The rule of a layer or an operation; of what is not known, that all channels stay."""
     if isinstance(op, keras.Layer):
-        altered = getattr(op, "quantization_mode", None) or getattr(op, "lora_enabled", False)
+        if mode := getattr(op, "quantization_mode", None):
+            return Altered(f"it is quantized ({mode})")
+        if getattr(op, "lora_enabled", False):
+            return Altered("LoRA is enabled")
         # A subclass may compute anything.
-        return Rule() if altered else _LAYERS.get(type(op), Rule())
+        return _LAYERS.get(type(op), Rule())
     if type(op).__module__.startswith("keras."):
         return _OPERATIONS.get(type(op).__name__, Rule())
     return Rule()
