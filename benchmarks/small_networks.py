@@ -167,9 +167,7 @@ def _normalized(
     return layers.BatchNormalization(momentum=momentum)(convolution(x))
 
 
-def _separable(
-    x: Any, filters: int, strides: int, regularizer: Any, momentum: float = 0.99
-) -> Any:
+def _separable(x: Any, filters: int, strides: int, regularizer: Any, momentum: float = 0.99) -> Any:
     depthwise = layers.DepthwiseConv2D(
         3, strides=strides, padding="same", use_bias=False, depthwise_regularizer=regularizer
     )
@@ -196,10 +194,10 @@ _MNIST = _images("mnist", (784,), 20_000)
 _SQUARE_MNIST = _images("mnist", (28, 28, 1), 20_000)
 
 NETWORKS = {
-    "lenet_300_100": Network(_lenet_300_100, _MNIST, 8, 1e-3, 100, 8),
+    "lenet_300_100": Network(_lenet_300_100, _MNIST, 8, 1e-3, 100, 6),
     "lenet_5_caffe": Network(_lenet_5_caffe, _SQUARE_MNIST, 4, 1e-3, 100, 6),
-    "ds_cnn": Network(ds_cnn, spoken, 12, 2e-3, 64, 10),
-    "mobilenet_like": Network(mobilenet_like, _CIFAR, 10, 2e-3, 64, 10),
+    "ds_cnn": Network(ds_cnn, spoken, 12, 2e-3, 64, 8),
+    "mobilenet_like": Network(mobilenet_like, _CIFAR, 10, 2e-3, 64, 6),
     "xception_like": Network(xception_like, _CIFAR, 8, 2e-3, 64, 10),
     "resnet_20": Network(resnet_20, _HALVED, 8, 2e-3, 64, 10),
 }

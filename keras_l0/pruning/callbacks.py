@@ -18,6 +18,8 @@ class Prune(KeepZeros):
     Not for users.
     """
 
+    _variation: collapse.Variation | None
+
     def __init__(
         self,
         goal: Goal | None,
@@ -74,7 +76,7 @@ class Prune(KeepZeros):
 
     def _prepare(self) -> None:
         self._pruned = self._said_dead = False
-        self._variation: collapse.Variation | None = None
+        self._variation = None
         epochs = self.params["epochs"]
         self._ramp: Ramp = resolve(self.begin, self.end, self.every, self.power, epochs)
         # A goal out of reach, or NaN, is an error now, not in the middle of the night.
