@@ -30,7 +30,8 @@ def run(options: argparse.Namespace) -> int:
         options: what the parser made of the command line.
 
     Returns:
-        The exit status: that of the command, 2 after an error on stderr, 130 if interrupted.
+        The exit status: 0, or 1 if the network that a command has made is dead; 2 after an error
+        on stderr, 130 if interrupted.
     """
     try:
         status: int = import_module(f"keras_l0.commands.{options.command}").run(options)

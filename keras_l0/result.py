@@ -10,9 +10,10 @@ import numpy as np
 from keras.regularizers import Regularizer
 
 from keras_l0.export.tflite import ExportReport
+from keras_l0.pruning.collapse import Variation
 from keras_l0.pruning.measure import penalty
 from keras_l0.report.summary import Summary
-from keras_l0.text import shortened, table
+from keras_l0.text import listed, shortened, table
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Report:
         settings: the arguments.
         versions: of the packages that did it.
         seconds: how long it took.
+        dead: what shows that the network has no function any more, a sentence each: outputs that
+            no input reaches, or that hardly vary between validation samples. None: a success.
     """
 
     before: dict[str, float]
@@ -44,6 +47,7 @@ class Report:
     settings: dict[str, Any]
     versions: dict[str, str]
     seconds: float
+    dead: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """The report in plain Python values, for JSON."""
@@ -61,7 +65,9 @@ class Report:
         stages = {"given": self.before, "trained": self.trained, "compressed": self.after}
         there = {name: metrics for name, metrics in stages.items() if metrics is not None}
         text = table(["validation", *there], metric_rows(list(there.values())))
-        return "\n".join([text, str(self.summary), *([str(self.export)] if self.export else [])])
+        dead = [f"The network is dead: {listed(self.dead, most=2)}."] if self.dead else []
+        parts = [*dead, text, str(self.summary), *([str(self.export)] if self.export else [])]
+        return "\n".join(parts)
 
 
 @dataclass(frozen=True)
@@ -79,26 +85,29 @@ class Result:
     report: Report
 
 
-class PenaltyAt(keras.callbacks.Callback):
-    """Notes the penalties on weights at the end of an epoch, as they are in its validation loss.
+class AsTrained(keras.callbacks.Callback):
+    """Notes what a network was like at the end of an epoch, before it is pruned.
 
     To stand before what changes weights at an epoch's end.
 
     Args:
         epoch: the epoch.
+        variation: what notes how its outputs vary, if there is anything.
 
     Attributes:
-        penalty: their sum; 0 before.
+        penalty: the sum of the penalties on weights, as they are in the validation loss; 0 before.
     """
 
-    def __init__(self, epoch: int) -> None:
+    def __init__(self, epoch: int, variation: Variation | None) -> None:
         super().__init__()
-        self.epoch, self.penalty = epoch, 0.0
+        self.epoch, self.variation, self.penalty = epoch, variation, 0.0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Notes them."""
         if epoch == self.epoch:
             self.penalty = penalty(self.model)
+            if self.variation:
+                self.variation.note(self.model)
 
 
 def plain(value: Any) -> Any:

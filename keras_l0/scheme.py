@@ -13,18 +13,19 @@ from keras.regularizers import Regularizer
 from keras_l0 import annealing
 from keras_l0.attach import regularize
 from keras_l0.batches import arrays_of
-from keras_l0.data import check_compiled, check_taken, evaluate, fit_data
+from keras_l0.data import check_compiled, check_taken, evaluate, fit_data, unpack
 from keras_l0.errors import invalid_argument, is_whole, whole_at_least
 from keras_l0.export.tflite import CALIBRATED, check_export, export_tflite
 from keras_l0.identity import identity
 from keras_l0.models import check_recompiles, check_renewable, renew_optimizer
+from keras_l0.pruning import collapse
 from keras_l0.pruning.iterative import FRACTION
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.rewinding import Rewinding, check_rewind
 from keras_l0.pruning.scores import Ranking
-from keras_l0.pruning.targets import as_patterns, matches, names_variable, walk
+from keras_l0.pruning.targets import as_patterns, find_targets, matches, names_variable, walk
 from keras_l0.report.summary import summarize
-from keras_l0.result import PenaltyAt, Report, Result, joined, metrics_at, plain
+from keras_l0.result import AsTrained, Report, Result, joined, metrics_at, plain
 from keras_l0.resuming import Run, check_restored_once
 from keras_l0.structure.graph import Graph
 from keras_l0.structure.shrink import shrink as take_out_dead
@@ -167,6 +168,10 @@ def compress(
             damaged file.
         ImportError: if ``export`` is given and TensorFlow or LiteRT is missing, before training.
 
+    Warns:
+        DeadNetworkWarning: if the pruned network has no function any more: when a pruning leaves
+            it so, and at the end, where ``dead`` in the report says so too.
+
     Example:
 
     >>> import numpy as np
@@ -273,7 +278,8 @@ def compress(
     one_fit = isinstance(way, Bound) or (alike and finetune > 0)
     first = last if one_fit else warmup + ramp
     rewinding = None if rewind is None or not first else Rewinding(rewind)
-    noted = PenaltyAt(warmup - 1)
+    varied = collapse.variation(model, unpack(validation, "validation"))
+    noted = AsTrained(warmup - 1, varied)
     history = keras.callbacks.History()
     if first:
         end = warmup + ramp - 1 if ramp else None
@@ -317,6 +323,9 @@ def compress(
     if rate is not None:
         model.optimizer.learning_rate = rate
     after = evaluate(model, validation, "validation", steps=validation_steps, batch_size=batch_size)
+    dead = collapse.find_dead(model, find_targets(model))
+    dead = dead or (varied.lost(model) if varied else [])
+    collapse.warn_of_dead("compress", dead)
     model = way.result(model)
     exported, refusal = None, None
     if export is not None:
@@ -342,6 +351,7 @@ def compress(
         settings=settings,
         versions=versions(),
         seconds=run.seconds + time.perf_counter() - began,
+        dead=dead,
     )
     return Result(model, history, report)
 

@@ -36,10 +36,10 @@ def run(options: argparse.Namespace) -> int:
     kept, ended = out / "checkpoint", out / ".checkpoint-ended"
     shutil.rmtree(ended, ignore_errors=True)  # a kill may have left some of it
     if options.resume and not kept.exists() and (out / "report.json").exists():
-        _check_finished(out, settings)
+        finished = _finished(out, settings)
         print(f"{out}: the run is finished, there is nothing to resume.")
         print(_files(out))
-        return 0
+        return 1 if finished.get("dead") else 0
     if kept.exists() and not options.resume and not options.overwrite:
         raise invalid_argument(
             "out",
@@ -81,17 +81,22 @@ def run(options: argparse.Namespace) -> int:
     print(report)
     print(table(["test", "given", "compressed"], metric_rows([before, after])))
     print(_files(out))
-    return 0
+    return 1 if report.dead else 0
 
 
 def _files(out: Path) -> str:
     return "Files: " + ", ".join(str(out / name) for name in FILES)
 
 
-def _check_finished(out: Path, settings: Settings) -> None:
-    """Raises a ``ValueError`` unless the report there is of a run with these settings."""
+def _finished(out: Path, settings: Settings) -> dict[str, Any]:
+    """The report there.
+
+    Raises:
+        ValueError: unless it is that of a run with these settings.
+    """
     try:
-        said = json.loads((out / "report.json").read_bytes())["settings"]
+        report: dict[str, Any] = json.loads((out / "report.json").read_bytes())
+        said = report["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise invalid_argument(
             "out", "a folder with a whole report.json", str(out), str(error)
@@ -106,6 +111,7 @@ def _check_finished(out: Path, settings: Settings) -> None:
                 f"The finished run there has {name}={said.get(name)!r}, this one {ours!r}: "
                 "choose another folder, or give --overwrite instead of --resume",
             )
+    return report
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -28,4 +28,4 @@ def run(options: argparse.Namespace) -> int:
     save_model(model, out)
     print(pruned)
     print(f"File: {out}")
-    return 0
+    return 1 if pruned.dead else 0

@@ -112,16 +112,20 @@ class Variation:
         ]
 
 
-def first_inputs(data: dict[str, Any]) -> Any:
-    """The inputs of the first batch of data.
+def variation(model: keras.Model, data: dict[str, Any]) -> Variation | None:
+    """How much the outputs vary between the samples of the first batch of data.
 
     Args:
+        model: a built model.
         data: ``x`` and what goes with it, as ``keras_l0.data.unpack`` gives them.
 
     Returns:
-        A structure of arrays; ``None`` for a generator, which would lose the batch.
+        Nothing noted yet; ``None`` where ``validation_inputs`` would be.
     """
-    return _inputs_of(data_adapters.get_data_adapter(batch_size=32, **data))
+    if _has_own_test(model):
+        return None
+    inputs = _inputs_of(data_adapters.get_data_adapter(batch_size=32, **data))
+    return None if inputs is None else Variation(inputs)
 
 
 def validation_inputs(model: keras.Model) -> Any:
@@ -132,8 +136,13 @@ def validation_inputs(model: keras.Model) -> Any:
         ``test_step`` of its own, which may take other inputs, or reading would use them up.
     """
     iterator = getattr(model, "_eval_epoch_iterator", None)
-    own = getattr(model.test_step, "__func__", None) is not keras.Model.test_step
-    return None if iterator is None or own else _inputs_of(iterator.data_adapter)
+    if iterator is None or _has_own_test(model):
+        return None
+    return _inputs_of(iterator.data_adapter)
+
+
+def _has_own_test(model: keras.Model) -> bool:
+    return getattr(model.test_step, "__func__", None) is not keras.Model.test_step
 
 
 def _inputs_of(adapter: Any) -> Any:

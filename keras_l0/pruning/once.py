@@ -20,16 +20,19 @@ METHODS = ("global", "layerwise", "random")
 
 @dataclass(frozen=True)
 class Pruned(Measure):
-    """What ``prune`` did: the sparsity reached, and what was left alone.
+    """What ``prune`` did: the sparsity reached, what was left alone, and whether it went too far.
 
     Args:
         frozen: paths of frozen weights, which count as left.
         skipped: paths of layers that have nothing to prune, with the reason; with
             ``method="neuron"`` also of those whose channels were left alone.
+        dead: what shows that the network has no function any more, a sentence each: outputs
+            that no input reaches, or in a subclassed model kernels of zeros alone.
     """
 
     frozen: list[str]
     skipped: dict[str, str]
+    dead: list[str]
 
     def __str__(self) -> str:
         """A small table."""
@@ -45,6 +48,8 @@ class Pruned(Measure):
             for what, paths in left_alone.items()
             if paths
         ]
+        if self.dead:
+            lines.append(f"The pruned network is dead: {listed(self.dead, most=2)}.")
         return "\n".join([table(["", "pruned"], rows), *lines])
 
 
@@ -104,6 +109,10 @@ def prune(
             matches no layer, the target is out of reach, or a weight is not finite; the
             model is unchanged then.
 
+    Warns:
+        DeadNetworkWarning: if what is left has no function any more; ``dead`` in what is returned
+            says the same.
+
     Example:
 
     >>> from keras_l0 import prune
@@ -140,12 +149,7 @@ def prune(
     chosen = choose_score(method, score, seed)
     targets = find_targets(model, layers)
     quota.prune_to(make_plan(model, targets, asked, method), 1.0, chosen)
-    collapse.warn_of_dead("prune", collapse.find_dead(model, targets))
-    return Pruned(
-        **vars(measure(model, targets)),
-        frozen=[weight.path for weight in targets.frozen],
-        skipped=targets.skipped,
-    )
+    return _report(model, targets, targets.skipped)
 
 
 def _prune_neurons(
@@ -155,10 +159,17 @@ def _prune_neurons(
     check_finite(model)
     neurons = Neurons(model, targets)
     neurons.zero(neurons.choose(goal))
+    return _report(model, targets, {**targets.skipped, **neurons.left_alone})
+
+
+def _report(model: keras.Model, targets: Targets, skipped: dict[str, str]) -> Pruned:
+    dead = collapse.find_dead(model, targets)
+    collapse.warn_of_dead("prune", dead, stacklevel=4)
     return Pruned(
         **vars(measure(model, targets)),
         frozen=[weight.path for weight in targets.frozen],
-        skipped={**targets.skipped, **neurons.left_alone},
+        skipped=skipped,
+        dead=dead,
     )
 
 

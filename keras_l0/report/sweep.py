@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_l0.data import check_compiled, evaluate
+from keras_l0.data import check_compiled, evaluate, unpack
 from keras_l0.errors import choice, invalid_argument
 from keras_l0.models import check_built
-from keras_l0.pruning import plan, quota
+from keras_l0.pruning import collapse, plan, quota
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.measure import measure
 from keras_l0.pruning.once import choose_score, make_plan
@@ -35,12 +35,14 @@ class Point:
             there is one.
         metrics: what ``evaluate`` found, by name; the loss is without the penalties on weights,
             of which a pruned network has less.
+        dead: what shows that the network has no function any more, a sentence each.
     """
 
     weight: str | None
     compression: float
     weight_compression: float
     metrics: dict[str, float]
+    dead: list[str]
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Sweep:
         rows = [["as it is", "", "", *(f"{value:.4f}" for value in self.baseline.values())]]
         rows += [
             [
-                point.weight or "network",
+                f"{point.weight or 'network'}{', dead' if point.dead else ''}",
                 f"{point.compression:.2f}x",
                 f"{point.weight_compression:.2f}x",
                 *(f"{value:.4f}" for value in point.metrics.values()),
@@ -151,6 +153,10 @@ def sweep(
         ValueError: if an argument is out of its range, the model is not built or not compiled,
             or a compression is out of reach.
 
+    Warns:
+        DeadNetworkWarning: once, if a pruning leaves a network without a function: outputs that
+            no input reaches, or that hardly vary between the first samples of ``validation``.
+
     Example:
 
     >>> import numpy as np
@@ -186,16 +192,25 @@ def sweep(
             runs.append((path, scope, quotas))
     before = [weight.values().copy() for weight in targets.live]
     baseline = evaluate(model, validation, "validation", steps=steps, batch_size=batch_size)
+    varied = collapse.variation(model, unpack(validation, "validation"))
+    if varied:
+        varied.note(model)
     points = []
     try:
         for path, scope, quotas in runs:
             quota.prune_to(quotas, 1.0, chosen)
             now = measure(model, scope)
             found = evaluate(model, validation, "validation", steps=steps, batch_size=batch_size)
-            points.append(Point(path, now.compression, now.weight_compression, found))
+            dead = collapse.find_dead(model, scope) or (varied.lost(model) if varied else [])
+            points.append(Point(path, now.compression, now.weight_compression, found, dead))
             _restore(targets, before)
     finally:
         _restore(targets, before)
+    gone = [point for point in points if point.dead]
+    if gone:
+        number = f"{len(gone)} of {len(points)} prunings, the first to"
+        reached = f"{gone[0].weight_compression:.2f}x of the weights"
+        collapse.warn_of_dead(f"sweep ({number} {reached})", gone[0].dead)
     return Sweep(baseline, points)
 
 

@@ -64,6 +64,15 @@ class Mixing(Rule):
     why = "it computes across channels"
 
 
+class Attending(Mixing):
+    """``MultiHeadAttention``, ``GroupQueryAttention``: weighted means of values, then a Dense."""
+
+    def is_fixed(self, call: Call, found: Sequence[Known], w: Weights) -> bool:
+        return not all(
+            w(part.kernel).any() for part in (call.op._value_dense, call.op._output_dense)
+        )
+
+
 class Single(Rule):
     """What moves the elements of one channel, which has to stay."""
 

@@ -23,6 +23,7 @@ from keras_l0.structure.parameters import (
 from keras_l0.structure.rules import (
     Activation,
     Altered,
+    Attending,
     Averaging,
     Concatenating,
     Dropping,
@@ -78,8 +79,9 @@ def _rules() -> dict[str, Rule]:
         Concatenating(): "Concatenate",
         Mixing(): (
             "LayerNormalization GroupNormalization RMSNormalization UnitNormalization Softmax "
-            "MultiHeadAttention GroupQueryAttention Attention AdditiveAttention Dot"
+            "Attention AdditiveAttention Dot"
         ),
+        Attending(): "MultiHeadAttention GroupQueryAttention",
     }
     return {name: rule for rule, names in kinds.items() for name in names.split()}
 

@@ -1,0 +1,308 @@
+"""A network that pruning leaves without a function is named when it happens."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_l0 import (
+    GlobalPrune,
+    IterativePrune,
+    LayerwisePrune,
+    RandomPrune,
+    cli,
+    compress,
+    prune,
+    sweep,
+)
+from keras_l0.pruning.collapse import DeadNetworkWarning, Variation
+
+X = np.random.default_rng(0).normal(size=(32, 8)).astype("float32")
+Y = X[:, :2]
+IMAGES = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype("float32")
+
+
+def scaled(model: keras.Model, **factors: float) -> keras.Model:
+    """A model whose kernels of these layers are smaller than all others."""
+    for name, factor in factors.items():
+        for variable in model.get_layer(name).trainable_variables:
+            if "kernel" in variable.name:
+                variable.assign(variable * factor)
+    model.compile("sgd", "mse", metrics=["mae"])
+    return model
+
+
+def chain() -> keras.Model:
+    """Its first layer is the one that pruning empties."""
+    parts = [layers.Dense(4, name="first"), layers.Dense(40, name="middle"), layers.Dense(2)]
+    return scaled(keras.Sequential([keras.Input((8,)), *parts]), first=1e-4)
+
+
+def depthwise() -> keras.Model:
+    """A depthwise convolution and batch normalizations, as in a MobileNet."""
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(16, 3, padding="same", use_bias=False, name="stem")(inputs)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="depthwise")(x)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.Conv2D(32, 1, use_bias=False, name="pointwise")(x)
+    x = layers.GlobalAveragePooling2D()(layers.BatchNormalization()(x))
+    return scaled(keras.Model(inputs, layers.Dense(2)(x)), depthwise=1e-4)
+
+
+def recurrent() -> keras.Model:
+    """A GRU: both of its matrices are small, and only that of its inputs matters."""
+    inputs = keras.Input((5, 3))
+    x = layers.GRU(4, name="gru")(inputs)
+    return scaled(keras.Model(inputs, layers.Dense(60)(x)), gru=1e-4)
+
+
+def attention() -> keras.Model:
+    """Attention without a way around it: no values, no answer."""
+    inputs = keras.Input((5, 8))
+    x = layers.Dense(8, name="embed")(inputs)
+    x = layers.MultiHeadAttention(2, 4, name="attend")(x, x)
+    x = layers.GlobalAveragePooling1D()(x)
+    return scaled(keras.Model(inputs, layers.Dense(200)(x)), attend=1e-4)
+
+
+def residual(*names: str) -> keras.Model:
+    """Two branches; pruning empties those that are named."""
+    inputs = keras.Input((8,))
+    left = layers.Dense(8, name="left")(inputs)
+    right = layers.Dense(8, name="right")(inputs)
+    x = layers.ReLU()(layers.Add()([left, right]))
+    model = keras.Model(inputs, layers.Dense(80, name="head")(x))
+    return scaled(model, **dict.fromkeys(names, 1e-4))
+
+
+def around() -> keras.Model:
+    """An empty layer beside which its input goes on."""
+    inputs = keras.Input((8,))
+    x = layers.Add()([layers.Dense(8, name="branch")(inputs), inputs])
+    return scaled(keras.Model(inputs, layers.Dense(80)(x)), branch=1e-4)
+
+
+def two_outputs() -> keras.Model:
+    """One of its two outputs is emptied."""
+    inputs = keras.Input((8,))
+    outputs = [layers.Dense(4, name="weak")(inputs), layers.Dense(60, name="strong")(inputs)]
+    return scaled(keras.Model(inputs, outputs), weak=1e-4)
+
+
+class Subclassed(keras.Model):
+    """Has no graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = layers.Dense(4, name="first"), layers.Dense(40, name="last")
+
+    def call(self, x: Any) -> Any:
+        return self.last(self.first(x))
+
+
+def subclassed() -> keras.Model:
+    """Its first layer is emptied."""
+    model = Subclassed()
+    model(X)
+    return scaled(model, first=1e-4)
+
+
+def warnings_of(call: Callable[[], Any]) -> list[str]:
+    """What a call says of dead networks."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [str(one.message) for one in caught if one.category is DeadNetworkWarning]
+
+
+DEAD = {
+    "chain": (chain, 0.9, "first"),
+    "depthwise": (depthwise, 0.4, "depthwise"),
+    "recurrent": (recurrent, 0.4, "gru"),
+    "attention": (attention, 0.3, "attend"),
+    "both branches": (lambda: residual("left", "right"), 0.3, "left"),
+    "an output": (two_outputs, 0.1, "weak"),
+    "subclassed": (subclassed, 0.3, "first"),
+}
+ALIVE = {
+    "chain": (chain, 0.05),
+    "depthwise": (depthwise, 0.1),
+    "one branch": (lambda: residual("left"), 0.2),
+    "a way around": (around, 0.2),
+    "an output": (two_outputs, 0.03),
+    "subclassed": (subclassed, 0.05),
+}
+
+
+@pytest.mark.parametrize("name", DEAD)
+def test_prune_names_the_layer_that_gives_a_constant(name: str) -> None:
+    build, sparsity, layer = DEAD[name]
+    model = build()
+    with pytest.warns(DeadNetworkWarning, match=rf"prune: .* dead: .*{layer}") as caught:
+        found = prune(model, sparsity, score="magnitude")
+    (told,) = (one for one in caught if one.category is DeadNetworkWarning)
+    assert len(str(told.message)) < 600
+    assert told.filename == __file__
+    assert found.dead
+    assert "dead" in str(found)
+
+
+@pytest.mark.parametrize("name", ALIVE)
+def test_an_empty_layer_that_is_not_on_every_path_is_no_matter(name: str) -> None:
+    build, sparsity = ALIVE[name]
+    model = build()
+    found: list[Any] = []
+    assert not warnings_of(lambda: found.append(prune(model, sparsity, score="magnitude")))
+    assert not found[0].dead
+    assert "dead" not in str(found[0])
+
+
+def test_an_output_that_is_dead_is_told_from_one_that_is_not() -> None:
+    with pytest.warns(DeadNetworkWarning):
+        found = prune(two_outputs(), 0.1, score="magnitude")
+    assert found.dead == [
+        "output 0 of the model is the same for any input, since what layer weak gives is constant"
+    ]
+
+
+@pytest.mark.parametrize("build", [chain, subclassed])
+def test_a_callback_warns_once_in_the_epoch_that_prunes(build: Callable[[], Any]) -> None:
+    model, epochs = build(), []
+    note = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: epochs.append(epoch))
+
+    def fit() -> None:
+        pruner = GlobalPrune(0.5, begin=1, end=2, score="magnitude")
+        model.fit(X, X[:, :1], epochs=4, callbacks=[note, pruner], verbose=0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeadNetworkWarning)
+        with pytest.raises(DeadNetworkWarning, match=r"GlobalPrune: .*first"):
+            fit()
+    assert epochs[-1] == 1
+    model = build()
+    assert len(warnings_of(fit)) == 1
+
+
+def test_other_callbacks_warn_too() -> None:
+    def emptied() -> keras.Model:
+        return scaled(chain(), first=0.0)
+
+    for pruner in (LayerwisePrune(0.5, begin=0, end=1), RandomPrune(0.5, begin=0, end=1, seed=0)):
+        model = emptied()
+        told = warnings_of(
+            lambda: model.fit(X, Y, epochs=2, callbacks=[pruner], verbose=0)  # noqa: B023
+        )
+        assert len(told) == 1
+        assert told[0].startswith(type(pruner).__name__)
+    model = chain()
+    iterative = IterativePrune("val_mae", 1e9, fraction=0.5, score="magnitude", begin=0)
+    data = {"validation_data": (X, Y), "epochs": 3, "verbose": 0}
+    told = warnings_of(lambda: model.fit(X, Y, callbacks=[iterative], **data))
+    assert told
+    assert told[0].startswith("IterativePrune")
+    assert "first" in told[0]
+
+
+def faint(bias: float) -> keras.Model:
+    """Pruning leaves one weight of its first layer, which is next to nothing beside the bias."""
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(1, name="one"), layers.Dense(2)])
+    kernel = np.full((8, 1), 1e-6, "float32")
+    kernel[0] = 2e-6
+    model.layers[0].set_weights([kernel, np.full(1, bias, "float32")])
+    model.layers[1].set_weights([np.ones((1, 2), "float32"), np.zeros(2, "float32")])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    return model
+
+
+def test_outputs_that_hardly_vary_between_validation_samples_are_named() -> None:
+    def fit(bias: float, **more: Any) -> list[str]:
+        pruner = LayerwisePrune(0.5, begin=0, end=0)
+        model = faint(bias)
+        return warnings_of(lambda: model.fit(X, Y, callbacks=[pruner], verbose=0, **more))
+
+    told = fit(1.0, epochs=2, validation_data=(X, Y))
+    assert len(told) == 1
+    assert "output 0 varies between samples by" in told[0]
+    assert not fit(1.0, epochs=2)  # nothing to look at
+    assert not fit(0.0, epochs=2, validation_data=(X, Y))  # small, but all that there is
+
+
+def test_variation_is_compared_with_that_before() -> None:
+    model = faint(0.0)
+    variation = Variation(X)
+    variation.note(model)
+    assert not variation.lost(model)
+    model.layers[0].kernel.assign(model.layers[0].kernel * 0.2)
+    assert not variation.lost(model)
+    model.layers[0].kernel.assign(model.layers[0].kernel * 0.2)
+    assert "before pruning by" in variation.lost(model)[0]
+
+
+def test_sweep_marks_dead_points_and_warns_once() -> None:
+    model, found = chain(), []
+    before = model.get_weights()
+    call = {"compressions": [1.01, 1.5, 2.0], "score": "magnitude"}
+    told = warnings_of(lambda: found.append(sweep(model, (X, Y), **call)))
+    assert len(told) == 1
+    assert "2 of 3 prunings" in told[0]
+    assert "first" in told[0]
+    assert [bool(point.dead) for point in found[0].points] == [False, True, True]
+    assert str(found[0]).count("network, dead") == 4  # two rows in each of two tables
+    assert json.loads(found[0].to_json())["points"][2]["dead"]
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_compress_does_not_report_a_dead_network_as_a_success() -> None:
+    short = {"warmup": 1, "ramp": 1, "finetune": 1, "regularizer": None, "verbose": 0}
+    found: list[Any] = []
+    model = chain()
+    told = warnings_of(
+        lambda: found.append(
+            compress(model, (X, Y), (X, Y), sparsity=0.5, score="magnitude", **short)
+        )
+    )
+    assert [text.split(":")[0] for text in told] == ["GlobalPrune", "compress"]
+    assert "first" in found[0].report.dead[0]
+    assert str(found[0].report).startswith("The network is dead: output 0")
+    assert json.loads(found[0].report.to_json())["dead"]
+    fine = compress(chain(), (X, Y), (X, Y), sparsity=0.05, score="magnitude", **short).report
+    assert fine.dead == []
+    assert "dead" not in str(fine)
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="the program runs one backend")
+def test_the_program_ends_with_status_1_and_names_its_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, out, small = tmp_path / "given.keras", tmp_path / "out", tmp_path / "small.keras"
+    model = chain()
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.save(given)
+    classes = np.arange(len(X)) % 2
+    np.savez(tmp_path / "data.npz", x_train=X, y_train=classes, x_test=X, y_test=classes)
+    score = ["--score", "magnitude"]
+    with pytest.warns(DeadNetworkWarning):
+        assert cli.main(["prune", str(given), str(small), "--sparsity", "0.5", *score]) == 1
+    printed = capsys.readouterr().out
+    assert "dead" in printed
+    assert str(small) in printed
+    assert small.exists()
+
+    call = ["compress", str(given), "--data", str(tmp_path / "data.npz"), "--sparsity", "0.5"]
+    call += ["--warmup", "1", "--ramp", "1", "--finetune", "1", "--out", str(out), *score]
+    with pytest.warns(DeadNetworkWarning):
+        assert cli.main(call) == 1
+    printed = capsys.readouterr().out
+    assert "The network is dead" in printed
+    for name in ("model.keras", "model.tflite", "report.json"):
+        assert str(out / name) in printed
+        assert (out / name).exists()
+    assert cli.main([*call, "--resume"]) == 1  # finished, and no better
