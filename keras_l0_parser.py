@@ -18,7 +18,7 @@ MODES = ("auto", "min", "max")
 OBJECTIVES = ("size", "download", "latency")
 QUANTIZE = ("float16", "dynamic", "int8", "auto")
 SCALES = ("layer_size", "layer_size_l0")
-SCORES = ("magnitude", "lamp")
+SCORES = ("lamp", "magnitude")
 CHANNEL_SCORES = ("norm", "redundancy")
 SETTINGS = (
     "l2 l0 beta scale method score mode fraction warmup ramp finetune power regrow "

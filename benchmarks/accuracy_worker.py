@@ -61,7 +61,7 @@ def ours(job: Job) -> tuple[Any, Any, list[Any]]:
         regularizer = keras.regularizers.L2(job["l2"])
     model = ARCHITECTURES[job["network"]].build(keras, regularizer)
     initial(model, job["seed"])
-    prune = GlobalPrune(job["sparsity"], begin=job["begin"], end=job["end"])
+    prune = GlobalPrune(job["sparsity"], begin=job["begin"], end=job["end"], score="magnitude")
     return keras, model, [prune]
 
 

@@ -63,7 +63,7 @@ def pruned(network: str, seed: int, data: Arrays) -> keras.Model:
     steps = setup["epochs"] * (len(data[0]) // batch)
     rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
     model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
-    prune = GlobalPrune(setup["sparsity"], begin=2, end=setup["end"])
+    prune = GlobalPrune(setup["sparsity"], begin=2, end=setup["end"], score="magnitude")
     x, y = data[:2]
     model.fit(x, y, batch, epochs=setup["epochs"], callbacks=[prune], verbose=0)
     small = shrink(model)

@@ -125,7 +125,9 @@ def trained(name: str, case: Case, folder: Path) -> keras.Model:
         batch_size=100,
         epochs=before + during + after,
         callbacks=[
-            GlobalPrune(case.sparsity, begin=before, end=before + during - 1, **case.fit),
+            GlobalPrune(
+                case.sparsity, begin=before, end=before + during - 1, **case.fit, score="magnitude"
+            ),
             keras.callbacks.LearningRateScheduler(
                 lambda epoch: 2e-3 * min(1.0, (before + during + after - epoch) / (after + 1))
             ),

@@ -101,7 +101,9 @@ def cell(name: str, penalty: str, seed: int) -> dict[str, Any]:
         train(run.tuning, 5e-4, [NeuronPrune(flops=flops, begin=0)])
         note("NP", flops)
         live = 1 - summarize(model).sparsity
-        target = GlobalPrune(1 - 0.1 * live, begin=0, end=max(0, run.tuning // 2 - 1))
+        target = GlobalPrune(
+            1 - 0.1 * live, begin=0, end=max(0, run.tuning // 2 - 1), score="magnitude"
+        )
         train(run.tuning, 5e-4, [NeuronPrune(flops=flops, begin=0), target])
         note("NP+GP", flops)
     return {

@@ -35,7 +35,7 @@ from keras_l0.pruning.targets import find_targets
 SPARSITY = 0.9
 LAYERS = 10
 SIZES = (1_000_000, 10_000_000, 25_000_000, 100_000_000, 1_000_000_000)
-WAYS = ("pass", "copy", "obvious", "global", "layerwise", "random", "blocks", "neurons")
+WAYS = ("pass", "copy", "obvious", "global", "lamp", "layerwise", "random", "blocks", "neurons")
 LARGE = 200_000_000
 """From so many weights on each is measured once, and the obvious way, which wants most, not."""
 
@@ -87,7 +87,8 @@ def ways(model: Any) -> dict[str, Callable[[], Any]]:
 
     return {
         "obvious": lambda: obvious(kernels),
-        "global": lambda: prune(model, SPARSITY),
+        "global": lambda: prune(model, SPARSITY, score="magnitude"),
+        "lamp": lambda: prune(model, SPARSITY, score="lamp"),
         "layerwise": lambda: prune(model, SPARSITY, method="layerwise"),
         "random": lambda: prune(model, SPARSITY, method="random", seed=1),
         "blocks": blocks,

@@ -169,11 +169,15 @@ def cell(name: str, way: str, seed: int) -> dict[str, Any]:
     callbacks: list[Any]
     if way.endswith("ramp"):
         callbacks = [
-            GlobalPrune(task.ramp, begin=task.dense, end=task.epochs - 1),
+            GlobalPrune(task.ramp, begin=task.dense, end=task.epochs - 1, score="magnitude"),
             Sparsest(task.bound),
         ]
     else:
-        callbacks = [IterativePrune(MONITOR, task.bound, fraction=FRACTION, begin=task.dense)]
+        callbacks = [
+            IterativePrune(
+                MONITOR, task.bound, fraction=FRACTION, begin=task.dense, score="magnitude"
+            )
+        ]
     start = time.perf_counter()
     history = model.fit(
         Stretch(x, y, steps, BATCH, seed),

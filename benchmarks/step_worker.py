@@ -38,7 +38,7 @@ def ours(kind: str, architecture: Architecture) -> tuple[Any, Any, Any, list[Any
         alpha = "auto" if kind.endswith("auto") else 1e-4
         optimizer = RelevanceDecay("adam", 1e-3, alpha)
     if kind == "l2l0-held":
-        callbacks = [GlobalPrune(SPARSITY, begin=0, end=2)]
+        callbacks = [GlobalPrune(SPARSITY, begin=0, end=2, score="magnitude")]
     return keras, architecture.build(keras, regularizer), optimizer, callbacks
 
 

@@ -49,7 +49,7 @@ def compress(
     scale: str | None = None,
     overrides: Mapping[str, Regularizer | None] | None = None,
     method: str = "global",
-    score: Ranking = "magnitude",
+    score: Ranking | None = None,
     warmup: int = 10,
     ramp: int = 20,
     finetune: int = 10,
@@ -114,7 +114,8 @@ def compress(
             whole neurons and filters, as in ``NeuronPrune``, which are taken out of the result:
             to a ``compression`` or ``flops``.
         score: what ``method="global"`` and a ``bound`` rank by, as in ``GlobalPrune``; with
-            ``method="neuron"`` ``"norm"``, its default, or ``"redundancy"``.
+            ``method="neuron"`` ``"norm"`` or ``"redundancy"``. ``None`` for the default:
+            ``"lamp"``, for neurons ``"norm"``.
         warmup: epochs of training before the first pruning, ≥ 0.
         ramp: epochs over which the sparsity grows; 0 prunes once.
         finetune: epochs after the last pruning, ≥ 0.

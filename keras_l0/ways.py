@@ -71,7 +71,7 @@ class Weights(Way):
 
     goal: Goal
     method: str
-    score: scores.Ranking
+    score: scores.Ranking | None
     seed: int | None
     layers: Layers
     power: float
@@ -93,7 +93,8 @@ class Weights(Way):
             return RandomPrune(**options, seed=self.seed)
         if self.method == "layerwise":
             return LayerwisePrune(**options, regrow=self.regrow)
-        return GlobalPrune(**options, regrow=self.regrow, score=self.score)
+        by = scores.DEFAULT if self.score is None else self.score
+        return GlobalPrune(**options, regrow=self.regrow, score=by)
 
     def once(self, model: keras.Model) -> None:
         prune(
@@ -235,7 +236,7 @@ def choose_way(
     mode: str,
     fraction: float,
     method: str,
-    score: scores.Ranking,
+    score: scores.Ranking | None,
     warmup: int,
     ramp: int,
     finetune: int,
@@ -261,7 +262,7 @@ def choose_way(
             mode=(mode, "auto"),
             fraction=(fraction, FRACTION),
             method=(method, "global"),
-            score=(score, "magnitude"),
+            score=(score, None),
             regrow=(regrow, False),
             seed=(seed, None),
         )
@@ -276,11 +277,12 @@ def choose_way(
             regrow=(regrow, False),
             seed=(seed, None),
         )
-        by = "norm" if isinstance(score, str) and score == "magnitude" else score
+        by = "norm" if score is None else score
         return Filters(compression, flops, by, layers, power)
     _check_unused('without method="neuron" or scheme="redundancy"', flops=(flops, None))
     if bound is not None:
-        way = Bound(bound, mode, fraction, score, warmup, layers)
+        by = scores.DEFAULT if score is None else score
+        way = Bound(bound, mode, fraction, by, warmup, layers)
         _check_unused(
             "with a `bound`",
             compression=(compression, None),
@@ -300,7 +302,7 @@ def choose_way(
     _check_unused("without a `bound`", mode=(mode, "auto"), fraction=(fraction, FRACTION))
     choose_score(method, score, seed)
     if method == "layerwise":
-        _check_unused('with method="layerwise"', score=(score, "magnitude"))
+        _check_unused('with method="layerwise"', score=(score, None))
     if regrow and ramp < 2:
         raise invalid_argument("regrow", "False without a ramp of 2 epochs or more", regrow)
     if regrow and method == "random":

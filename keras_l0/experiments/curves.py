@@ -122,7 +122,7 @@ def _points(
     before = model.get_weights()
     found: list[dict[str, float]] = read_points(kept, [])
     for ratio in ratios[len(found) :]:
-        prune(model, sparsity=1 - 1 / ratio)
+        prune(model, sparsity=1 - 1 / ratio, score="magnitude")
         if tuned is not None:
             tuned(model)
         found.append(

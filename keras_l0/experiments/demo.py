@@ -81,7 +81,7 @@ def demo(name: str, out: Path, recipe: Recipe | None = None, verbose: str | int 
     )
     before = evaluate(model, test, "test")
     reach = recipe.weight_compression
-    at_once = sweep(model, validation, compressions=_ladder(1, reach))
+    at_once = sweep(model, validation, compressions=_ladder(1, reach), score=recipe.score)
     _say(verbose, f"Pruning to a sparsity of {1 - 1 / reach:.4f}, and fine tuning")
     result = compress(model, train, validation, **recipe.pruning | {"warmup": 0}, verbose=verbose)
     model = result.model  # a new one, if the recipe shrinks it
@@ -91,7 +91,7 @@ def demo(name: str, out: Path, recipe: Recipe | None = None, verbose: str | int 
         model.save(temporary)
     exported = export_tflite(model, out / "model.tflite", check_data=validation)
     here = result.report.summary.compression
-    further = sweep(model, validation, compressions=_ladder(here, 2 * here))
+    further = sweep(model, validation, compressions=_ladder(here, 2 * here), score=recipe.score)
     report = replace(result.report, export=exported).to_dict() | {
         "dataset": name,
         "test_before": before,

@@ -145,7 +145,8 @@ def _curve(
     before, found = model.get_weights(), []
     for ratio in cell.settings["ratios"]:
         seed = cell.seed if method == "random" else None
-        prune(model, sparsity=1 - 1 / ratio, method=method, seed=seed)
+        score = "magnitude" if method == "global" else None
+        prune(model, sparsity=1 - 1 / ratio, method=method, score=score, seed=seed)
         if train is not None:
             keras.utils.set_random_seed(cell.seed)
             compile_like(model, model)  # an optimizer that remembers no other point

@@ -81,7 +81,8 @@ def run(cell: Cell, folder: Path) -> Values:
         for way in ("NP", "NP+GP"):
             if way == "NP+GP":
                 left = model.count_params() / compression
-                prune(small, compression=max(1.0, small.count_params() / left))
+                least = max(1.0, small.count_params() / left)
+                prune(small, compression=least, score="magnitude")
             tune(small, recipe, batches)
             pruned = summarize(small)
             points[f"{way}, {share:.2%} of multiply-adds"] = {

@@ -38,7 +38,7 @@ Pair = tuple[Any, Any]
 
 _MNIST = (28, 28, 1)
 
-_PRUNING = "method score warmup ramp finetune power regrow rewind shrink".split()
+_PRUNING = "method warmup ramp finetune power regrow rewind shrink".split()
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Recipe:
             ``first``.
         shrink: whether all that is dead is taken out before fine tuning.
         method: as in ``compress``.
-        score: a name that ``compress`` knows.
+        score: of ``method="global"``, a name that ``compress`` knows; the paper's by default.
         tuned_l2: α_ℓ2 while fine tuning, if it is another then.
         teacher: for fine tuning, if there is to be one; or its arguments.
         augmentation: of the images, a name of ``AUGMENTATIONS``.
@@ -187,6 +187,7 @@ class Recipe:
             "batch_size": _batch_size(self),
             "anneal": min(self.anneal, self.finetune),
             **{name: getattr(self, name) for name in _PRUNING},
+            "score": self.score if self.method == "global" else None,
         }
 
     @property

@@ -122,7 +122,7 @@ class Prune(KeepZeros):
 
 
 class GlobalPrune(Prune):
-    """Prunes the weights of smallest magnitude in the network as a whole, during ``fit``.
+    """Prunes the weights of least score in the network as a whole, during ``fit``.
 
     Pruning happens at the beginning of an epoch, so that the epoch trains, is validated and
     saved sparse. Zeros are then held inside the compiled train step, by any optimizer, until
@@ -144,16 +144,18 @@ class GlobalPrune(Prune):
         end: the epoch that prunes last.
         every: epochs from one pruning to the next.
         power: the ramp's degree, > 0; larger is steeper at the beginning.
-        score: ``"magnitude"``; ``"lamp"``, w² over the sum of the squares of all weights of its
-            tensor that are as large or larger, which spares small layers; or a function from a
-            weight tensor (NumPy) to scores of its shape. The smallest go first.
+        score: ``"lamp"``, w² over the sum of the squares of all weights of its tensor that are as
+            large or larger, so that no layer loses all its weights; ``"magnitude"``, |w|, the
+            paper's; or a function from a weight tensor (NumPy) to scores of its shape. The
+            smallest go first.
         regrow: whether weights may grow back until the ramp's last tenth, ranked anew at each
             pruning. Otherwise a zero stays.
         block: two integers ≥ 1, as ``(4, 1)``: a kernel is cut into blocks of so many weights
             along its last two axes, (in, out) in Dense and convolutions, and whole blocks go,
-            those of smallest Σ|w|. Of n blocks just ``round(s · n)`` are zero, or the fewest
-            that reach the compression. A block that the edge cuts short is a block; a kernel
-            of rank 1 is one column. The logged sparsity is that of the weights.
+            those of least LAMP with √(Σ w²) in the place of |w|, or of smallest Σ of another
+            score. Of n blocks just ``round(s · n)`` are zero, or the fewest that reach the
+            compression. A block that the edge cuts short is a block; a kernel of rank 1 is one
+            column. The logged sparsity is that of the weights.
         pattern: ``"N:M"``, 0 < N < M, instead of ``sparsity`` and ``compression``: of each M
             consecutive weights along the axis before the last, or the only one, the N largest
             stay; of a group that the edge cuts short, N at most. Of the n others the
@@ -194,7 +196,7 @@ class GlobalPrune(Prune):
         end: int | None = None,
         every: int = 1,
         power: float = 3.0,
-        score: scores.Ranking = "magnitude",
+        score: scores.Ranking = scores.DEFAULT,
         regrow: bool = False,
         block: tuple[int, int] | None = None,
         pattern: str | None = None,

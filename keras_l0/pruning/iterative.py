@@ -68,7 +68,7 @@ class IterativePrune(KeepZeros):
         begin: the first epoch that may begin with a pruning, ≥ 0, counted from 0 as in ``fit``;
             before epoch 1 there is no metric to go by.
         every: epochs from one look at the metric to the next, ≥ 1.
-        score: ``"magnitude"``, ``"lamp"`` as in ``GlobalPrune``, or a function from a weight
+        score: ``"lamp"`` or ``"magnitude"``, as in ``GlobalPrune``, or a function from a weight
             tensor (NumPy) to scores of its shape; the smallest go first.
         path: a ``.weights.h5`` file for the weights that held, written whole whenever they
             change. A run that is resumed in another process finds them there, and refuses those
@@ -107,7 +107,7 @@ class IterativePrune(KeepZeros):
         mode: str = "auto",
         begin: int = 0,
         every: int = 1,
-        score: scores.Ranking = "magnitude",
+        score: scores.Ranking = scores.DEFAULT,
         path: str | os.PathLike[str] | None = None,
         layers: str | Sequence[str] | None = None,
     ) -> None:

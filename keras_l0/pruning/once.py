@@ -59,7 +59,7 @@ def prune(
     *,
     compression: float | None = None,
     method: str = "global",
-    score: scores.Ranking = "magnitude",
+    score: scores.Ranking | None = None,
     seed: int | None = None,
     layers: str | Sequence[str] | None = None,
     fraction: float | None = None,
@@ -83,10 +83,10 @@ def prune(
             themselves at one sparsity, ``"random"`` takes any of the network; ``"neuron"`` takes
             whole neurons and filters, which ``shrink`` then removes. It needs a Sequential or
             Functional model, and ``fraction``, ``flops`` or ``compression``.
-        score: ``"magnitude"``, ``"lamp"`` as in ``GlobalPrune``, or a function from a weight
+        score: ``"lamp"`` or ``"magnitude"``, as in ``GlobalPrune``, or a function from a weight
             tensor (NumPy) to scores of its shape; the smallest go first. For neurons ``"norm"``
-            or ``"magnitude"``, the ℓ2 norm of the weights that make a channel, or
-            ``"redundancy"``, as in ``NeuronPrune``.
+            or ``"redundancy"``, as in ``NeuronPrune``. ``None`` for the default: ``"lamp"``,
+            with ``method="layerwise"`` ``"magnitude"``, for neurons ``"norm"``.
         seed: for ``method="random"``, an integer ≥ 0; ``None`` draws one.
         layers: ``fnmatch`` patterns on a layer's path or name, or one: only these are pruned,
             frozen ones too. ``None`` for every prunable weight that is not frozen. A variable's
@@ -133,7 +133,7 @@ def prune(
             )
         if seed is not None:
             raise invalid_argument("seed", 'None with method="neuron"', seed)
-        by = "norm" if isinstance(score, str) and score == "magnitude" else score
+        by = "norm" if score is None else score
         goal = NeuronGoal(fraction, flops, compression, scope, minimum, by, round_to)
         return _prune_neurons(model, goal, layers)
     for name, value, unset in (
@@ -173,19 +173,21 @@ def _report(model: keras.Model, targets: Targets, skipped: dict[str, str]) -> Pr
     )
 
 
-def choose_score(method: str, score: scores.Ranking, seed: int | None) -> scores.Score:
-    """The score that a method ranks by.
+def choose_score(method: str, score: scores.Ranking | None, seed: int | None) -> scores.Score:
+    """The score that a method ranks by; with ``None`` its default.
 
     Raises:
         ValueError: if an argument is out of its range, or they do not go together.
     """
     choice("method", method, METHODS)
     if method == "random":
-        if not isinstance(score, str) or score != "magnitude":
-            raise invalid_argument("score", 'nothing with method="random"', score)
+        if score is not None:
+            raise invalid_argument("score", 'None with method="random"', score)
         return scores.random(scores.check_seed(seed))
     if seed is not None:
         raise invalid_argument("seed", f'None with method="{method}"', seed)
+    if score is None:  # within a tensor both rank alike, and magnitudes need no sorting
+        score = "magnitude" if method == "layerwise" else scores.DEFAULT
     if callable(score):
         return scores.Custom(score)
     if not isinstance(score, str) or score not in scores.NAMED:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_l0.pruning.masks import Mask
-from keras_l0.pruning.scores import Array, Custom, Score, magnitude
+from keras_l0.pruning.scores import Array, Custom, Score, lamp, lamp_of_sorted, magnitude
 from keras_l0.pruning.selection import Cut, Keys, by_size, by_value, find_cut, marked, zeroed
 from keras_l0.pruning.targets import Part, Weight
-from keras_l0.pruning.units import SINGLE, Unit
+from keras_l0.pruning.units import SINGLE, Block, Unit
 
 Places = NDArray[np.intp]
 
@@ -101,13 +101,53 @@ class ByScore:
 
     def _computed(self) -> Iterator[Array]:
         values = (weight.values().astype(self._dtype, copy=False) for weight in self._weights)
+        if self._score is lamp and isinstance(self._unit, Block):
+            # A block is as large as its norm, and is compared with the tensor's other blocks.
+            squares = (self._unit.scores(np.square(w, dtype=np.float64)) for w in values)
+            return lamp(map(np.sqrt, squares))
         return map(self._unit.scores, self._score(values))
 
 
-def rank(weights: Sequence[Weight], unit: Unit, score: Score, keep: bool) -> BySize | ByScore:
+class ByLamp:
+    """Single weights, those of least LAMP score first: of each tensor its smallest.
+
+    In a tensor the scores rise with |w|, so that no weight's own score is needed: sorted, they
+    say how many of each tensor go.
+    """
+
+    def __init__(self, weights: Sequence[Weight], keep: bool) -> None:
+        self._weights = weights
+        self._kept = list(self._computed()) if keep else None
+
+    def cut(self, count: int) -> Cut:
+        """Where the ``count`` least end."""
+        return find_cut(self._scores, sum(w.size for w in self._weights), count, by_value)
+
+    def zero(self, cut: Cut) -> None:
+        """Zeros what goes, in place."""
+        gone = marked(self._scores(), cut, by_value)
+        for weight, mask in zip(self._weights, gone, strict=True):
+            smallest = BySize([weight])
+            smallest.zero(smallest.cut(int(np.count_nonzero(mask))))
+
+    def _scores(self) -> Iterator[Array]:
+        return self._computed() if self._kept is None else iter(self._kept)
+
+    def _computed(self) -> Iterator[Array]:
+        for weight in self._weights:
+            sizes = np.concatenate([np.abs(part).ravel() for _, part in weight.parts()])
+            sizes.sort()
+            yield lamp_of_sorted(sizes)
+
+
+def rank(
+    weights: Sequence[Weight], unit: Unit, score: Score, keep: bool
+) -> BySize | ByLamp | ByScore:
     """The units of some weights, those of least score first; ``keep`` their scores or not."""
     if score is magnitude and unit is SINGLE:
         return BySize(weights)
+    if score is lamp and unit is SINGLE:
+        return ByLamp(weights, keep)
     return ByScore(weights, unit, score, keep)
 
 

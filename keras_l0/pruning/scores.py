@@ -43,17 +43,33 @@ def lamp(weights: Iterable[Array]) -> Iterator[Array]:
     [array([0.36, 1.  ]), array([1., 0.])]
     """
     for w in weights:
-        wide = w.astype(np.float64).ravel()
-        squares = np.square(wide / (np.abs(wide).max(initial=0.0) or 1.0))  # none falls to 0
-        order = np.argsort(squares, kind="stable")
-        rest = np.cumsum(squares[order][::-1])[::-1]
-        score = np.zeros(squares.size)
-        score[order] = squares[order] / np.where(rest > 0, rest, 1.0)
+        sizes = np.abs(w).ravel()
+        order = np.argsort(sizes, kind="stable")
+        score = np.zeros(sizes.size)
+        score[order] = lamp_of_sorted(sizes[order])
         yield score.reshape(w.shape)
 
 
-NAMED: dict[str, Score] = {"magnitude": magnitude, "lamp": lamp}
+def lamp_of_sorted(sizes: Array) -> Array:
+    """LAMP of |w| in ascending order, in float64: ascending too.
+
+    Example:
+
+    >>> lamp_of_sorted(np.array([3.0, 4.0]))
+    array([0.36, 1.  ])
+    """
+    squares = sizes.astype(np.float64)
+    squares /= squares.max(initial=0.0) or 1.0  # no square falls to 0
+    np.square(squares, out=squares)
+    rest = np.cumsum(squares[::-1])[::-1]
+    return np.divide(squares, rest, out=squares, where=rest > 0)
+
+
+NAMED: dict[str, Score] = {"lamp": lamp, "magnitude": magnitude}
 """Scores by the names that users give."""
+
+DEFAULT = "lamp"
+"""What weights of a whole network are ranked by unless the user says otherwise."""
 
 
 def random(seed: int) -> Score:

@@ -15,7 +15,7 @@ from keras_l0.pruning import collapse, plan, quota
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.measure import measure
 from keras_l0.pruning.once import choose_score, make_plan
-from keras_l0.pruning.scores import Array
+from keras_l0.pruning.scores import Array, Ranking
 from keras_l0.pruning.targets import Targets, find_targets
 from keras_l0.report.plots import plot_tradeoff
 from keras_l0.text import table
@@ -122,7 +122,7 @@ def sweep(
     compressions: Sequence[float],
     method: str = "global",
     by: str = "network",
-    score: Any = "magnitude",
+    score: Ranking | None = None,
     seed: int | None = None,
     layers: str | Sequence[str] | None = None,
     steps: int | None = None,
