@@ -314,8 +314,9 @@ def _export(to: argparse.ArgumentParser) -> None:
     to.add_argument(
         "--tolerance",
         type=float,
-        help="how far the file's outputs may deviate, as a share of the largest output; a file "
-        "that deviates more is refused",
+        help="for a classifier the share of samples whose class may change, else how far the "
+        "outputs may deviate, as a share of the largest output; a file that differs more is "
+        "refused",
     )
     to.add_argument(
         "--keep-candidates",

@@ -9,7 +9,6 @@ are not read. ``KERAS_L0_DATA`` names the folder of the data sets.
     python benchmarks/default_score.py train --weights FOLDER
     python benchmarks/default_score.py once --weights FOLDER
     python benchmarks/default_score.py finetune --weights FOLDER
-    python benchmarks/default_score.py table
 """
 
 import argparse
@@ -20,13 +19,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from records import RESULTS, conclude, earlier, update
+import page
+from records import RESULTS, earlier, update
 from score_candidates import CANDIDATES, Scores
 from small_networks import NETWORKS
 
 from keras_l0 import L2L0, KeepZeros
 from keras_l0.pruning.targets import find_targets
-from keras_l0.text import table
 
 OUT = RESULTS / "default_score.json"
 SEEDS = (0, 1, 2)
@@ -101,7 +100,7 @@ def zero(
     kernels: Sequence[Any], choose: Callable[[Scores, float], Scores], sparsity: float
 ) -> None:
     """Zeroes what a candidate chooses."""
-    values = [np.array(kernel) for kernel in kernels]
+    values = [kernel.numpy() for kernel in kernels]
     for kernel, value, gone in zip(kernels, values, choose(values, sparsity), strict=True):
         kernel.assign(np.where(gone, 0, value))
 
@@ -110,7 +109,7 @@ def once(name: str, penalty: str, seed: int, folder: Path) -> None:
     """Prunes a trained network by every candidate, each time from the same weights."""
     model = load(name, penalty, seed, folder)
     kernels = kernels_of(model)
-    trained = [np.array(kernel) for kernel in kernels]
+    trained = [kernel.numpy() for kernel in kernels]
     found = {"dense": {"0": accuracy(model, name)}}
     for candidate, choose in CANDIDATES.items():
         found[candidate] = {}
@@ -162,41 +161,14 @@ def keep(stage: str, network: str, penalty: str, seed: int, found: Accuracies) -
     update(OUT, KEYS, {**row, "accuracies": accuracies})
 
 
-def tables() -> str:
-    """Means over the seeds: a table for each penalty, and one of the fine-tuned networks."""
-    found = []
-    for stage, penalty, networks, sparsities in (
-        ("once", "none", tuple(NETWORKS), SPARSITIES),
-        ("once", "l2l0", tuple(NETWORKS), SPARSITIES),
-        ("finetune", "none", TUNED, TUNED_SPARSITIES),
-    ):
-        rows = [row for row in earlier(OUT) if (row["stage"], row["penalty"]) == (stage, penalty)]
-        names = dict.fromkeys(name for row in rows for name in row["accuracies"])
-        lines = [[name, *(_means(rows, network, name) for network in networks)] for name in names]
-        title = f"{stage}, penalty {penalty}, at {' '.join(f'{s:.0%}' for s in sparsities)}"
-        found.append(f"{title}\n{table(['', *networks], lines)}")
-    return "\n\n".join(found)
-
-
-def _means(rows: list[dict[str, Any]], network: str, candidate: str) -> str:
-    found = [row["accuracies"][candidate] for row in rows if row["network"] == network]
-    asked = found[0] if found else {}
-    return " ".join(f"{np.mean([values[one] for values in found]):.1f}" for one in asked)
-
-
 def main() -> None:
     """Runs a stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=("train", "once", "finetune", "table"))
+    parser.add_argument("stage", choices=("train", "once", "finetune"))
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--candidates", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
-    parser.add_argument("--weights", type=Path, help="a folder for trained weights")
+    parser.add_argument("--weights", type=Path, required=True, help="a folder for trained weights")
     options = parser.parse_args()
-    if options.stage == "table":
-        conclude(OUT, tables())
-        return
-    if options.weights is None:
-        parser.error("--weights is needed to train or prune")
     options.weights.mkdir(parents=True, exist_ok=True)
     if options.stage == "finetune":
         names = [name for name in options.networks if name in TUNED]
@@ -204,10 +176,11 @@ def main() -> None:
             SEEDS, names, TUNED_SPARSITIES, options.candidates
         ):
             finetune(name, seed, candidate, sparsity, options.weights)
-        return
-    stage = train if options.stage == "train" else once
-    for seed, name, penalty in itertools.product(SEEDS, options.networks, PENALTIES):
-        stage(name, penalty, seed, options.weights)
+    else:
+        stage = train if options.stage == "train" else once
+        for seed, name, penalty in itertools.product(SEEDS, options.networks, PENALTIES):
+            stage(name, penalty, seed, options.weights)
+    page.update(OUT)
 
 
 if __name__ == "__main__":

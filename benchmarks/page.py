@@ -185,6 +185,28 @@ def after_pruning(rows: Sequence[Row]) -> Iterable[str]:
     yield table("after", head, lines)
 
 
+def default_scores(rows: Sequence[Row]) -> Iterable[str]:
+    """Each candidate on each network: means of the seeds at each sparsity."""
+    for stage, penalty in dict.fromkeys((row["stage"], row["penalty"]) for row in rows):
+        mine = [row for row in rows if (row["stage"], row["penalty"]) == (stage, penalty)]
+        networks = dict.fromkeys(row["network"] for row in mine)
+        lines: list[Line] = []
+        for candidate in dict.fromkeys(name for row in mine for name in row["accuracies"]):
+            cells = [candidate]
+            for network in networks:
+                found = [row["accuracies"][candidate] for row in mine if row["network"] == network]
+                means = (statistics.mean(one[asked] for one in found) for asked in found[0])
+                cells.append(" / ".join(f"{mean:.1f}" for mean in means))
+            lines.append((f"{stage} {penalty} {candidate}", cells))
+        sparsities = dict.fromkeys(
+            asked for row in mine for values in row["accuracies"].values() for asked in values
+        )
+        shares = " / ".join(f"{float(one):.0%}" for one in sparsities if float(one))
+        with_penalty = "" if penalty == "none" else ", ℓ2-ℓ0"
+        head = f"{'fine-tuned' if stage == 'finetune' else 'once'}{with_penalty}, {shares}"
+        yield table("score", [head, *networks], lines)
+
+
 def export_bytes(found: dict[str, Any]) -> Iterable[str]:
     """The smallest right files of each kind, ours and the converter's."""
     lines: list[Line] = [
@@ -259,6 +281,16 @@ MEASURED: list[tuple[str, str, Callable[[Sequence[Row]], Iterable[str]]]] = [
         "fitted from ten million weights on.\n",
         "pruning_cost.json",
         prunings,
+    ),
+    (
+        "## What to rank by\n\n"
+        "`python benchmarks/default_score.py`: validation accuracy in percent, means of three "
+        "seeds, after pruning once without training, and after a ramp with fine-tuning; "
+        "LeNets on MNIST, the DS-CNN on spoken digits, the others on 10,000 images of CIFAR-10, "
+        "ResNet-20 on 5,000 at half their size. A floor leaves each kernel at least that share "
+        "of what one sparsity for all, or ERK, would leave it.\n",
+        "default_score.json",
+        default_scores,
     ),
     ("## Start-up\n\n`python benchmarks/start_up.py`\n", "start_up.json", start_up),
     ("## An export\n\n`python benchmarks/export_time.py`\n", "export_time.json", export_time),

@@ -20,7 +20,7 @@ from records import RESULTS, update
 
 PYTHON = sys.executable
 ADDED = "import keras, time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
-HELP = "from keras_l0 import cli; cli.parser().format_help()"
+HELP = "from keras_l0_parser import parser; parser().format_help()"
 WAYS = {
     "import keras": [PYTHON, "-c", "import keras"],
     "import keras_l0": [PYTHON, "-c", "import keras_l0"],

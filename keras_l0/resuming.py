@@ -170,6 +170,8 @@ class Saving(keras.callbacks.Callback):
         """Gives optimizer, callbacks and generators what they had."""
         if self._state is None:
             return
+        if len(self._state["callbacks"]) != len(self._others):  # an earlier version had others
+            raise _not_its_own(self._path)
         optimizer = self.model.optimizer  # under a strategy, it is ``fit`` that has built it
         if not optimizer.built:
             optimizer.build(self.model.trainable_variables)

@@ -15,6 +15,7 @@ from keras_l0.attach import regularize
 from keras_l0.batches import arrays_of
 from keras_l0.data import check_compiled, check_taken, evaluate, fit_data, unpack
 from keras_l0.errors import invalid_argument, is_whole, whole_at_least
+from keras_l0.export.exportable import check_expressible
 from keras_l0.export.tflite import CALIBRATED, check_export, export_tflite
 from keras_l0.identity import identity
 from keras_l0.models import check_recompiles, check_renewable, renew_optimizer
@@ -30,7 +31,7 @@ from keras_l0.resuming import Run, check_restored_once
 from keras_l0.structure.graph import Graph
 from keras_l0.structure.shrink import shrink as take_out_dead
 from keras_l0.versions import versions
-from keras_l0.ways import Bound, Way, choose_way
+from keras_l0.ways import Bound, Way, choose_way, default_score
 
 
 def compress(
@@ -187,6 +188,8 @@ def compress(
     Source: the paper, sections 3.3 and 4; the gradual ramp is ours, after Zhu & Gupta (2017).
     Rewinding: Frankle & Carbin, "The Lottery Ticket Hypothesis" (2019).
     """
+    if score is None and isinstance(scheme, str) and isinstance(method, str):
+        score = default_score(scheme, method)
     settings = {name: plain(value) for name, value in locals().items() if name not in NOT_SETTINGS}
     settings["finetune_train"] = finetune_train is not None
     check_compiled(model)
@@ -226,6 +229,7 @@ def compress(
         raise invalid_argument("scale", 'None for the penalties of scheme="redundancy"', scale)
     if export is not None:
         check_export(export, quantize, "export", optimize_for)
+        check_expressible(model)
     callbacks = [] if callbacks is None else keras.tree.flatten(callbacks)
     if not all(isinstance(one, keras.callbacks.Callback) for one in callbacks):
         raise invalid_argument("callbacks", "a list of Keras callbacks", callbacks)
@@ -285,7 +289,10 @@ def compress(
     if first:
         end = warmup + ramp - 1 if ramp else None
         added: list[keras.callbacks.Callback] = [noted]
-        added += [way.callback(warmup, end)] if ramp or one_fit else []
+        if ramp or one_fit:
+            pruning = way.callback(warmup, end)
+            pruning.reminds = one_fit or not finetune  # the fine tuning to come keeps the zeros
+            added.append(pruning)
         added += [rewinding] if rewinding else []
         history = run.fit(
             model,

@@ -71,7 +71,7 @@ class Weights(Way):
 
     goal: Goal
     method: str
-    score: scores.Ranking | None
+    score: Any
     seed: int | None
     layers: Layers
     power: float
@@ -93,8 +93,7 @@ class Weights(Way):
             return RandomPrune(**options, seed=self.seed)
         if self.method == "layerwise":
             return LayerwisePrune(**options, regrow=self.regrow)
-        by = scores.DEFAULT if self.score is None else self.score
-        return GlobalPrune(**options, regrow=self.regrow, score=by)
+        return GlobalPrune(**options, regrow=self.regrow, score=self.score)
 
     def once(self, model: keras.Model) -> None:
         prune(
@@ -118,7 +117,7 @@ class Bound(Way):
         bound: Mapping[str, float],
         mode: str,
         fraction: float,
-        score: scores.Ranking,
+        score: Any,
         begin: int,
         layers: Layers,
     ) -> None:
@@ -168,7 +167,7 @@ class Filters(Way):
 
     compression: float | None
     flops: float | None
-    score: object
+    score: Any
     layers: Layers
     power: float
 
@@ -226,6 +225,13 @@ def _has_redundancy(penalty: Regularizer | None) -> bool:
     return isinstance(penalty, RedundancyPenalty) or any(map(_has_redundancy, parts))
 
 
+def default_score(scheme: str, method: str) -> str | None:
+    """What a scheme and a method rank by unless told; ``None`` where nothing can be chosen."""
+    if scheme == "l2l0" and method == "global":
+        return scores.DEFAULT
+    return "norm" if scheme == "l2l0" and method == "neuron" else None
+
+
 def choose_way(
     *,
     scheme: str,
@@ -236,7 +242,7 @@ def choose_way(
     mode: str,
     fraction: float,
     method: str,
-    score: scores.Ranking | None,
+    score: Any,
     warmup: int,
     ramp: int,
     finetune: int,
@@ -277,12 +283,10 @@ def choose_way(
             regrow=(regrow, False),
             seed=(seed, None),
         )
-        by = "norm" if score is None else score
-        return Filters(compression, flops, by, layers, power)
+        return Filters(compression, flops, score, layers, power)
     _check_unused('without method="neuron" or scheme="redundancy"', flops=(flops, None))
     if bound is not None:
-        by = scores.DEFAULT if score is None else score
-        way = Bound(bound, mode, fraction, by, warmup, layers)
+        way = Bound(bound, mode, fraction, score, warmup, layers)
         _check_unused(
             "with a `bound`",
             compression=(compression, None),

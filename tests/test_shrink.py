@@ -982,3 +982,18 @@ def test_one_layer_that_is_used_in_two_ways_is_no_larger_after() -> None:
         ops.convert_to_numpy(small(words)),
         ops.convert_to_numpy(model(words)),
     )
+
+
+def test_training_the_small_model_leaves_the_given_one_its_weights() -> None:
+    """On JAX, ``fit`` deletes arrays of before: none may be shared, of whatever layer."""
+    inputs = keras.Input((6,))
+    x = keras.layers.LayerNormalization()(keras.layers.Dense(8, "relu")(inputs))
+    x = keras.layers.Reshape((2, 4))(x)
+    x = keras.layers.Flatten()(keras.layers.MultiHeadAttention(1, 2)(x, x))
+    model = keras.Model(inputs, keras.layers.Dense(2)(x))
+    data = np.ones((4, 6), "float32")
+    before = model.predict(data, verbose=0)
+    small = shrink(model)
+    small.compile("sgd", "mse")
+    small.fit(data, np.zeros((4, 2)), epochs=2, verbose=0)
+    np.testing.assert_array_equal(model.predict(data, verbose=0), before)

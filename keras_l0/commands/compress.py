@@ -14,6 +14,7 @@ from keras_l0.commands.outputs import check_new, save_model
 from keras_l0.data import check_compiled, evaluate
 from keras_l0.errors import invalid_argument
 from keras_l0.experiments import datasets
+from keras_l0.export.exportable import check_expressible
 from keras_l0.export.tflite import CALIBRATED, check_export, export_tflite
 from keras_l0.files import check_folder, write_text
 from keras_l0.pruning.goals import Goal
@@ -56,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
     data = load_data(options.data, model, options.holdout, options.raw, options.pixel_range)
     check_compiled(model)
     check_export(out / "model.tflite", options.quantize)
+    check_expressible(model)
     train, validation = datasets.split_validation(data, options.validation, seed=0)
     test = (data.x_test, data.y_test)
     before = evaluate(model, test, "data")

@@ -39,6 +39,17 @@ def reason(error: str, function: Any, marked: list[Any], model: keras.Model) -> 
             )
     kinds = set(re.findall(r"'tf\.(\w+)' op is neither", error))
     kinds = (kinds - {"Placeholder"}) or kinds  # tables that other operations read
+    quantized = [
+        one
+        for one in model._flatten_layers()
+        if getattr(one, "quantization_mode", None) is not None
+    ]
+    if quantized:
+        return (
+            f"TFLite cannot express {listed(_named(quantized))}, quantized by Keras. Export the "
+            'model as it was before `quantize`, with quantize="int8" or "dynamic" of '
+            f"export_tflite. The converter says: {first_line(error)}"
+        )
     if not kinds:
         return f"The model cannot be converted to TFLite's own operators: {first_line(error)}"
     described = []

@@ -54,6 +54,9 @@ class KeepZeros(keras.callbacks.Callback):
     [0.5, 0.5]
     """
 
+    reminds = True
+    """Whether the end of ``fit`` may remind of ``KeepZeros``; ``compress`` goes on with it."""
+
     def __init__(self, layers: str | Sequence[str] | None = None) -> None:
         super().__init__()
         as_patterns(layers)
@@ -93,7 +96,7 @@ class KeepZeros(keras.callbacks.Callback):
             sparsities=self._saved_sparsities,
             release=self._hold.release,
             finish=self._finish,
-            keeps=type(self) is KeepZeros,
+            keeps=type(self) is KeepZeros or not self.reminds,
         )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -76,7 +76,8 @@ class Rebuilder:
             for one, other in zip(old._flatten_layers(), new._flatten_layers(), strict=True):
                 store: dict[str, Any] = {}
                 one.save_own_variables(store)
-                other.load_own_variables(store)
+                # JAX would let both models have the same arrays, and training deletes those.
+                other.load_own_variables(keras.tree.map_structure(_copied, store))
             return
         added = self._added.get(id(old))
         values = {id(variable): self._left(variable) for variable in old.variables}
@@ -313,3 +314,7 @@ def _mean_behind(cut: Cut, op: Any) -> keras.Variable | None:
     linear = op.activation is keras.activations.linear
     same = all(call.output.axis == call.inputs[0].axis for call in uses)
     return behind.moving_mean if linear and same else None
+
+
+def _copied(value: Any) -> Any:
+    return values_of(value) if isinstance(value, keras.Variable) else value
