@@ -135,7 +135,8 @@ class ByLamp:
 
     def _computed(self) -> Iterator[Array]:
         for weight in self._weights:
-            sizes = np.concatenate([np.abs(part).ravel() for _, part in weight.parts()])
+            parts = magnitude(part for _, part in weight.parts())
+            sizes = np.concatenate([part.ravel() for part in parts])
             sizes.sort()
             yield lamp_of_sorted(sizes)
 
