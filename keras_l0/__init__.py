@@ -22,6 +22,7 @@ if _TYPE_CHECKING:
     from keras_l0.pruning.callbacks import GlobalPrune as GlobalPrune
     from keras_l0.pruning.callbacks import LayerwisePrune as LayerwisePrune
     from keras_l0.pruning.callbacks import RandomPrune as RandomPrune
+    from keras_l0.pruning.collapse import DeadNetworkWarning as DeadNetworkWarning
     from keras_l0.pruning.iterative import IterativePrune as IterativePrune
     from keras_l0.pruning.keep import KeepZeros as KeepZeros
     from keras_l0.pruning.neuron_callback import NeuronPrune as NeuronPrune
@@ -33,6 +34,7 @@ if _TYPE_CHECKING:
 
 # The same for Python: read when a name is first asked for, so that the import itself is quick.
 _HOMES = {
+    "DeadNetworkWarning": "pruning.collapse",
     "GlobalPrune": "pruning.callbacks",
     "IterativePrune": "pruning.iterative",
     "KeepZeros": "pruning.keep",

@@ -16,6 +16,7 @@ from keras_l0.pruning import quota
 from keras_l0.pruning.bounds import MODES, larger_is_better
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.once import make_plan
+from keras_l0.pruning.scores import DEFAULT
 from keras_l0.pruning.targets import Weight, find_targets, names_down
 from keras_l0.regularizers import L2L0
 from keras_l0.report.summary import summarize
@@ -46,6 +47,7 @@ _FIXED: Settings = {
     "regrow": True,
     "anneal": 1,
     "batch_size": None,
+    "score": DEFAULT,
 }
 
 
@@ -144,6 +146,7 @@ def search(
         "regrow": regrow,
         "anneal": whole_at_least("anneal", anneal, 0),
         "batch_size": batch_size,
+        "score": DEFAULT,
     }
     drawn: Norm | Sep
     if start is None:
@@ -164,6 +167,7 @@ def search(
         seed,
         {
             **drawn.description,
+            "score": DEFAULT if start is None else start.get("score", DEFAULT),
             "metric": metric,
             "larger_is_better": larger,
             "model": [list(weight.shape) for weight in model.weights],

@@ -28,7 +28,14 @@ _ADVICE = (
 
 
 class DeadNetworkWarning(UserWarning):
-    """Pruning has left outputs that do not depend on the inputs, or an empty kernel."""
+    """Pruning has left outputs that depend on no input, or hardly vary, or an empty kernel.
+
+    Example:
+
+    >>> import warnings
+    >>> from keras_l0 import DeadNetworkWarning
+    >>> warnings.simplefilter("error", DeadNetworkWarning)  # ends a long run at once
+    """
 
 
 def find_dead(model: keras.Model, targets: Targets, graph: Graph | None = None) -> list[str]:
