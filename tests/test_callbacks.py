@@ -9,7 +9,13 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from strategies import block_oracle, blocks_of, dense_network, pattern_oracle
+from strategies import (
+    block_oracle,
+    blocks_of,
+    dense_network,
+    pattern_oracle,
+    smallest_oracle,
+)
 
 from keras_l0 import L2L0, GlobalPrune, KeepZeros, LayerwisePrune, RandomPrune, prune
 from keras_l0.pruning.scores import lamp
@@ -192,8 +198,8 @@ def first_masks(callback: keras.callbacks.Callback) -> tuple[Kernels, dict[str, 
     return before, {name: w == 0 for name, w in recorder.began[0].items()}
 
 
-def test_global_pruning_takes_the_smallest_of_the_whole_network() -> None:
-    before, gone = first_masks(GlobalPrune(0.6, begin=0))
+def test_by_magnitude_it_takes_the_smallest_of_the_whole_network() -> None:
+    before, gone = first_masks(GlobalPrune(0.6, begin=0, score="magnitude"))
     sizes = np.concatenate([np.abs(before[name]).ravel() for name in SIZES])
     mask = np.concatenate([gone[name].ravel() for name in SIZES])
     assert mask.sum() == 72
@@ -241,7 +247,7 @@ def test_zeros_in_an_incomplete_group_leave_the_pattern_by_a_users_score() -> No
 
 
 def test_a_score_that_is_none() -> None:
-    with pytest.raises(ValueError, match='"magnitude" or "lamp"'):
+    with pytest.raises(ValueError, match='"lamp" or "magnitude"'):
         GlobalPrune(0.5, score="norm")
 
 
@@ -363,7 +369,8 @@ def dead_blocks(model: keras.Model, block: tuple[int, int] = (4, 1)) -> dict[str
 def test_blocks_go_step_by_step_and_stay_zero(kind: Any) -> None:
     model = net()
     recorder = Recorder()
-    callback = kind(0.8, begin=1, end=4, block=(4, 1))
+    score = {"score": "magnitude"} if kind is GlobalPrune else {}
+    callback = kind(0.8, begin=1, end=4, block=(4, 1), **score)
     history = model.fit(X, Y, epochs=6, callbacks=[callback, recorder], **FIT).history
     shares = [0, *(1 - (1 - step / 4) ** 3 for step in range(1, 5)), 1]
     for epoch, share in enumerate(shares):
@@ -384,6 +391,19 @@ def test_blocks_go_step_by_step_and_stay_zero(kind: Any) -> None:
             np.testing.assert_array_equal(recorder.ended[epoch][name] == 0, mask)
         assert history["sparsity"][epoch] == 4 * sum(counts) / WEIGHTS
     assert sum(dead_blocks(model).values()) == 24
+
+
+def test_blocks_are_ranked_by_lamp_of_their_norms() -> None:
+    model, recorder = net(), Recorder()
+    before = kernels(model)
+    pruner = GlobalPrune(0.5, begin=0, block=(4, 1))
+    model.fit(X, Y, epochs=1, callbacks=[pruner, recorder], **FIT)
+    scores = []
+    for w in before.values():
+        norms = np.sqrt(np.square(w, dtype=np.float64).reshape(-1, 4, w.shape[1]).sum(1))
+        scores.append(next(lamp([norms])))
+    for w, gone in zip(recorder.began[0].values(), smallest_oracle(scores, 15), strict=True):
+        np.testing.assert_array_equal(w == 0, np.repeat(gone, 4, axis=0))
 
 
 def test_each_layer_has_the_share_of_blocks_given_to_it() -> None:
@@ -420,7 +440,8 @@ def test_blocks_grow_back_until_the_last_tenth_of_the_ramp_and_not_after() -> No
     for layer in model.layers:
         layer.kernel.assign(layer.kernel * 0.01)  # and that the others are not far ahead
     recorder = Recorder()
-    callback = GlobalPrune(0.8, begin=1, end=10, power=1.0, regrow=True, block=(4, 1))
+    ramp = {"begin": 1, "end": 10, "power": 1.0, "regrow": True}
+    callback = GlobalPrune(0.8, **ramp, block=(4, 1), score="magnitude")
     history = model.fit(X, Y, epochs=13, callbacks=[callback, recorder], **FIT).history
     assert history["sparsity"] == [0.0] * 10 + [0.8] * 3
     for epoch, (began, ended) in enumerate(zip(recorder.began, recorder.ended, strict=True)):

@@ -616,11 +616,13 @@ def test_a_model_not_compiled_is_refused(
 
 
 def test_a_failed_export_keeps_the_older_file(
-    model_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(tmp_path / "line.keras")
     out = tmp_path / "older.tflite"
     out.write_bytes(b"older")
-    arguments = ["export", str(model_file), str(out), "--quantize", "float16", "--overwrite"]
+    given = str(tmp_path / "line.keras")
+    arguments = ["export", given, str(out), "--quantize", "float16", "--overwrite"]
     assert "tolerance" in fails([*arguments, "--tolerance", "1e-30"], capfd)
     assert out.read_bytes() == b"older"
 

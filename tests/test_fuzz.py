@@ -138,7 +138,7 @@ def fitting() -> dict[str, list[Any]]:
         "fraction": [0.25, 0.5],
         "flops": [0.0, 0.3],
         "method": ["global", "layerwise", "random", "neuron"],
-        "score": ["magnitude", "lamp", "norm", "redundancy", np.abs],
+        "score": [None, "magnitude", "lamp", "norm", "redundancy", np.abs],
         "scope": ["layer", "global"],
         "by": ["network", "layer"],
         "layers": ["a", ["*"], "conv", "out"],

@@ -454,7 +454,10 @@ class Counting(layers.Layer):
     traces = 0
 
     def call(self, inputs: Any) -> Any:
-        Counting.traces += 1
+        try:
+            np.asarray(inputs)  # the outputs of a pruned network are looked at without tracing
+        except Exception:
+            Counting.traces += 1
         return inputs
 
 

@@ -376,7 +376,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"path": "kept.keras"},
         invalid("path", r"a file's path that ends in .weights.h5", "'kept.keras'"),
     ),
-    "score": ({"score": "best"}, 'Expected "magnitude" or "lamp", or a function'),
+    "score": ({"score": "best"}, 'Expected "lamp" or "magnitude", or a function'),
 }
 
 

@@ -59,7 +59,7 @@ Arrays = list[NDArray[np.float32]]
 FEW = settings(max_examples=12)
 
 HOW: dict[str, dict[str, Any]] = {
-    "global": {},
+    "global": {"score": "magnitude"},
     "lamp": {"score": "lamp"},
     "layerwise": {"method": "layerwise"},
     "random": {"method": "random", "seed": 5},

@@ -200,5 +200,6 @@ def test_a_cell_fails_where_zeros_are_not_held(
 ) -> None:
     monkeypatch.setattr(holding, "_holding", lambda apply, _: apply)
     for model in ("sequential", "own loop"):
-        with pytest.raises(AssertionError, match="Arrays are not equal"):
+        lost = "Arrays are not equal|zeros were lost"
+        with pytest.raises((AssertionError, UserWarning), match=lost):
             check_cell((model, "float32", "SGD", "eager"), tmp_path / "m.keras")

@@ -25,6 +25,7 @@ from strategies import (
 )
 
 from keras_l0 import prune
+from keras_l0.pruning.scores import lamp
 
 METHODS = ["global", "layerwise", "random"]
 Arrays = list[NDArray[np.float32]]
@@ -35,19 +36,25 @@ def kernels_of(model: keras.Model) -> Arrays:
     return [np.array(ops.convert_to_numpy(v)) for v in model.weights if v.name.endswith("kernel")]
 
 
+def scored(arrays: Arrays, score: str | None) -> Arrays:
+    """By magnitude, or by the default."""
+    return [np.abs(array) for array in arrays] if score else list(lamp(arrays))
+
+
+@pytest.mark.parametrize("score", [None, "magnitude"])
 @given(arrays=kernels(), sparsity=sparsities)
 @settings(max_examples=25)
-def test_global_zeroes_the_smallest_of_a_stable_sort_and_nothing_else(
-    arrays: Arrays, sparsity: float
+def test_global_zeroes_the_first_of_a_stable_sort_and_nothing_else(
+    score: str | None, arrays: Arrays, sparsity: float
 ) -> None:
     model = dense_network(arrays)
     total = sum(array.size for array in arrays)
     there = sum(int(np.sum(array == 0)) for array in arrays)
-    found = prune(model, sparsity)
+    found = prune(model, sparsity, score=score)
     wanted = max(round(sparsity * total), there)
     assert found.zeros == wanted
     assert found.sparsity == wanted / total
-    gone = smallest_oracle([np.abs(array) for array in arrays], wanted)
+    gone = smallest_oracle(scored(arrays, score), wanted)
     for kernel, array, mask in zip(kernels_of(model), arrays, gone, strict=True):
         np.testing.assert_array_equal(kernel, np.where(mask, 0, array))
 
@@ -95,7 +102,10 @@ NETWORKS: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("fill", ["random", "equal"])
-def test_real_networks_are_pruned_as_the_stable_sort_says(name: str, fill: str) -> None:
+@pytest.mark.parametrize("score", [None, "magnitude"])
+def test_real_networks_are_pruned_as_the_stable_sort_says(
+    name: str, fill: str, score: str | None
+) -> None:
     make, shape = NETWORKS[name]
     inputs = keras.Input(shape)
     model = keras.Model(inputs, make(inputs))
@@ -105,8 +115,8 @@ def test_real_networks_are_pruned_as_the_stable_sort_says(name: str, fill: str) 
         variable.assign(w)
     before = kernels_of(model)
     total = sum(kernel.size for kernel in before)
-    gone = smallest_oracle([np.abs(kernel) for kernel in before], round(0.63 * total))
-    assert prune(model, 0.63).zeros == round(0.63 * total)
+    gone = smallest_oracle(scored(before, score), round(0.63 * total))
+    assert prune(model, 0.63, score=score).zeros == round(0.63 * total)
     for kernel, w, mask in zip(kernels_of(model), before, gone, strict=True):
         np.testing.assert_array_equal(kernel, np.where(mask, 0, w))
     others = [v for v in model.weights if not v.name.endswith("kernel")]
@@ -239,7 +249,7 @@ def test_no_seed_takes_others_each_time() -> None:
     assert len(picks) == 3
 
 
-SCORE = '"magnitude" or "lamp", or a function of a weight tensor'
+SCORE = '"lamp" or "magnitude", or a function of a weight tensor'
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_narrow_weights_and_those_of_several_dtypes_are_ranked_together(
     ]
     model = keras.Model(inputs, outputs)
     count = round(sparsity * sum(array.size for array in given))
-    prune(model, sparsity)
+    prune(model, sparsity, score="magnitude")
     masks = smallest_oracle([np.abs(array) for array in given], count)
     for found, array, gone in zip(kernels(model), given, masks, strict=True):
         np.testing.assert_array_equal(found, np.where(gone, 0, array))

@@ -90,7 +90,7 @@ def test_what_was_pruned_is_a_small_table() -> None:
 
 def test_long_lists_of_what_was_left_alone_are_cut() -> None:
     paths = [f"{name}{number}" for name in LONG for number in range(30)]
-    text = str(Pruned(1, 0.5, 2.0, float("inf"), paths, dict.fromkeys(paths, "frozen " * 20)))
+    text = str(Pruned(1, 0.5, 2.0, float("inf"), paths, dict.fromkeys(paths, "frozen " * 20), []))
     assert width(text) <= 80
     assert text.count("and 88 more") == 2
     assert "infx" in text

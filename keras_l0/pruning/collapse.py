@@ -113,10 +113,11 @@ class Variation:
     def _measure(self, model: keras.Model) -> list[tuple[float, float]]:
         outputs = keras.tree.flatten(model(self._batch, training=False))
         arrays = [ops.convert_to_numpy(ops.cast(y, "float32")) for y in outputs]
-        return [
-            (float(y.std(axis=0).max(initial=0.0)), float(np.abs(y).max(initial=0.0)))
-            for y in arrays
-        ]
+        with np.errstate(all="ignore"):  # what is not finite varies as NaN, and that is not little
+            return [
+                (float(y.std(axis=0).max(initial=0.0)), float(np.abs(y).max(initial=0.0)))
+                for y in arrays
+            ]
 
 
 def variation(model: keras.Model, data: dict[str, Any]) -> Variation | None:
