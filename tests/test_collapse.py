@@ -1,6 +1,7 @@
 """A network that pruning leaves without a function is named when it happens."""
 
 import json
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from keras import layers
+from networks_strategy import draw_network
 
 from keras_l0 import (
     GlobalPrune,
@@ -208,6 +212,22 @@ def test_other_callbacks_warn_too() -> None:
     assert told
     assert told[0].startswith("IterativePrune")
     assert "first" in told[0]
+
+
+@given(data=st.data())
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+def test_an_output_that_is_called_dead_is_the_same_for_any_input(data: st.DataObject) -> None:
+    network = draw_network(data.draw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeadNetworkWarning)
+        sparsity = data.draw(st.sampled_from([0.5, 0.8, 0.95]))
+        dead = prune(network.model, sparsity, score="magnitude").dead
+    outputs = network.outputs(network.model, network.inputs)
+    others = network.outputs(network.model, network.other)
+    for sentence in dead:
+        for place in map(int, re.findall(r"\d+", sentence.split(" of the model")[0])):
+            both = np.concatenate([outputs[place], others[place]])
+            np.testing.assert_allclose(both, np.broadcast_to(both[:1], both.shape), atol=1e-5)
 
 
 def faint(bias: float) -> keras.Model:
