@@ -195,7 +195,7 @@ def default_scores(rows: Sequence[Row]) -> Iterable[str]:
             cells = [candidate]
             for network in networks:
                 found = [row["accuracies"][candidate] for row in mine if row["network"] == network]
-                means = (statistics.mean(one[asked] for one in found) for asked in found[0])
+                means = (statistics.mean(one[at] for one in found if at in one) for at in found[0])
                 cells.append(" / ".join(f"{mean:.1f}" for mean in means))
             lines.append((f"{stage} {penalty} {candidate}", cells))
         sparsities = dict.fromkeys(
