@@ -194,8 +194,10 @@ def default_scores(rows: Sequence[Row]) -> Iterable[str]:
         for candidate in dict.fromkeys(name for row in mine for name in row["accuracies"]):
             cells = [candidate]
             for network in networks:
-                found = [row["accuracies"][candidate] for row in mine if row["network"] == network]
-                means = (statistics.mean(one[at] for one in found if at in one) for at in found[0])
+                of = [row["accuracies"] for row in mine if row["network"] == network]
+                found = [one[candidate] for one in of if candidate in one]
+                asked = found[0] if found else ()
+                means = (statistics.mean(one[at] for one in found if at in one) for at in asked)
                 cells.append(" / ".join(f"{mean:.1f}" for mean in means))
             lines.append((f"{stage} {penalty} {candidate}", cells))
         sparsities = dict.fromkeys(
