@@ -133,8 +133,8 @@ def _compress(to: argparse.ArgumentParser) -> None:
     to.add_argument(
         "--scale",
         choices=SCALES,
-        help="divide both penalties, or ℓ0 alone, by each layer's number of weights, so that "
-        "small layers are penalized as much as large ones",
+        help="multiply both penalties, or ℓ0 alone, by √(n / n of the largest layer) for a layer "
+        "of n weights, so that small layers are penalized less",
     )
     to.add_argument(
         "--method",

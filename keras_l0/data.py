@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_l0.errors import invalid_argument, whole_at_least
+from keras_l0.models import has_own_test
 from keras_l0.pruning.measure import penalty
 
 
@@ -62,7 +63,8 @@ def evaluate(
     The loss is without the penalties on weights, so that it can be compared with the loss of the
     same model under other penalties, or pruned: what ``model.evaluate`` gives less the sum of
     the regularizers of trainable weights. What layers and users add to the loss otherwise, as
-    activity regularizers do, stays in it.
+    activity regularizers do, stays in it. A model with a ``test_step`` of its own gives what that
+    gives, with a loss or without.
 
     Raises:
         ValueError: if there are no data, or a count is none.
@@ -75,7 +77,14 @@ def evaluate(
         **arguments, steps=steps, batch_size=batch_size, verbose=0, return_dict=True
     )
     metrics = {name: float(value) for name, value in found.items()}
+    if has_own_test(model):
+        return metrics
     return metrics | {"loss": metrics["loss"] - penalty(model)}
+
+
+def loss_name(model: keras.Model) -> str:
+    """What the loss that ``evaluate`` gives is called in a table."""
+    return "loss of test_step" if has_own_test(model) else "loss without penalties"
 
 
 def check_compiled(model: keras.Model) -> None:

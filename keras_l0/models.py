@@ -41,6 +41,11 @@ def layer_path(layer: keras.Layer) -> str:
     return layer.path or layer.name
 
 
+def has_own_test(model: keras.Model) -> bool:
+    """Whether the model has a ``test_step`` of its own, whose data and loss may be anything."""
+    return getattr(model.test_step, "__func__", None) is not keras.Model.test_step
+
+
 def check_recompiles(model: keras.Model) -> None:
     """Raises a ``ValueError`` if a loss, metric or optimizer of the model cannot be made anew."""
     try:

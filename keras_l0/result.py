@@ -10,8 +10,9 @@ import numpy as np
 from keras.regularizers import Regularizer
 
 from keras_l0.export.tflite import ExportReport
-from keras_l0.pruning.collapse import Variation
+from keras_l0.models import has_own_test
 from keras_l0.pruning.measure import penalty
+from keras_l0.pruning.variation import Variation
 from keras_l0.report.summary import Summary
 from keras_l0.text import listed, shortened, table
 
@@ -34,8 +35,10 @@ class Report:
         settings: the arguments.
         versions: of the packages that did it.
         seconds: how long it took.
-        dead: what shows that the network has no function any more, a sentence each: outputs that
-            no input reaches, or that hardly vary between validation samples. None: a success.
+        dead: what shows that pruning went too far, a sentence each: outputs that no input
+            reaches, or that hardly vary between validation samples. None: a success.
+        loss_name: what the loss is called in a table; a ``test_step`` of the model's own may have
+            the penalties in it.
     """
 
     before: dict[str, float]
@@ -48,6 +51,7 @@ class Report:
     versions: dict[str, str]
     seconds: float
     dead: list[str]
+    loss_name: str
 
     def to_dict(self) -> dict[str, Any]:
         """The report in plain Python values, for JSON."""
@@ -64,8 +68,9 @@ class Report:
     def __str__(self) -> str:
         stages = {"given": self.before, "trained": self.trained, "compressed": self.after}
         there = {name: metrics for name, metrics in stages.items() if metrics is not None}
-        text = table(["validation", *there], metric_rows(list(there.values())))
-        dead = [f"The network is dead: {listed(self.dead, most=2)}."] if self.dead else []
+        rows = metric_rows(list(there.values()), self.loss_name)
+        text = table(["validation", *there], rows)
+        dead = [f"Pruning went too far: {listed(self.dead, most=2)}."] if self.dead else []
         parts = [*dead, text, str(self.summary), *([str(self.export)] if self.export else [])]
         return "\n".join(parts)
 
@@ -95,7 +100,8 @@ class AsTrained(keras.callbacks.Callback):
         variation: what notes how its outputs vary, if there is anything.
 
     Attributes:
-        penalty: the sum of the penalties on weights, as they are in the validation loss; 0 before.
+        penalty: the sum of the penalties on weights, as they are in the validation loss; 0 before,
+            and with a ``test_step`` of the model's own.
     """
 
     def __init__(self, epoch: int, variation: Variation | None) -> None:
@@ -105,9 +111,9 @@ class AsTrained(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Notes them."""
         if epoch == self.epoch:
-            self.penalty = penalty(self.model)
-            if self.variation:
-                self.variation.note(self.model)
+            self.penalty = 0.0 if has_own_test(self.model) else penalty(self.model)
+            if self.variation and logs and "val_loss" in logs:
+                self.variation.note(self.model, float(logs["val_loss"]) - self.penalty)
 
 
 def plain(value: Any) -> Any:
@@ -138,16 +144,16 @@ def joined(
 def metrics_at(
     history: keras.callbacks.History, epoch: int, like: Mapping[str, float], penalties: float
 ) -> dict[str, float] | None:
-    """The validation metrics of an epoch, if it was trained, the loss without its penalties."""
+    """The validation metrics of an epoch, if it was trained, a loss without its penalties."""
     epochs = getattr(history, "epoch", [])
     if epoch not in epochs:
         return None
     place = epochs.index(epoch)
     found = {name: float(history.history[f"val_{name}"][place]) for name in like}
-    return found | {"loss": found["loss"] - penalties}
+    return {name: value - penalties if name == "loss" else value for name, value in found.items()}
 
 
-def metric_rows(stages: Sequence[Mapping[str, float]]) -> list[list[str]]:
+def metric_rows(stages: Sequence[Mapping[str, float]], loss_name: str) -> list[list[str]]:
     """A row of a table for each metric, a column for each stage."""
-    names = {name: shortened(name, 20) for name in stages[-1]} | {"loss": "loss without penalties"}
+    names = {name: loss_name if name == "loss" else shortened(name, 20) for name in stages[-1]}
     return [[text, *(f"{metrics[name]:.4f}" for metrics in stages)] for name, text in names.items()]

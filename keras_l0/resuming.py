@@ -27,6 +27,7 @@ from keras_l0.result import joined
 
 _ARGUMENT = "checkpoint_dir"
 _STAGES = ("training", "tuning")
+_FORMAT = 2  # of the files; 0.1.0 noted none
 # What a kill leaves of a file half written.
 _HALF = re.compile(rf"\.[0-9a-f]{{8}}-(run\.json|({'|'.join(_STAGES)})\.npz)")
 
@@ -74,10 +75,18 @@ class Run:
         ours = json.loads(json.dumps(identity()))
         if any((self.folder / f"{stage}.npz").exists() for stage in _STAGES):
             noted = _read_run(path)
+            if "format" not in noted:
+                raise invalid_argument(
+                    _ARGUMENT,
+                    "a run of this version",
+                    str(self.folder),
+                    "keras_l0 0.1.0 began it, which ranks weights by magnitude unless told and "
+                    "keeps other states: end it with that version, or remove the folder",
+                )
             _check_same(noted["identity"], ours, path)
             self.before, self.seed = noted["before"], noted["seed"]
         else:  # not an epoch of a run that may have begun here is left
-            noted = {"identity": ours, "before": self.before, "seed": self.seed}
+            noted = {"identity": ours, "before": self.before, "seed": self.seed, "format": _FORMAT}
             noted["digest"] = _digest(noted)
             write_text(path, json.dumps(noted, indent=1))
         self.digest: str = noted["digest"]
@@ -170,7 +179,7 @@ class Saving(keras.callbacks.Callback):
         """Gives optimizer, callbacks and generators what they had."""
         if self._state is None:
             return
-        if len(self._state["callbacks"]) != len(self._others):  # an earlier version had others
+        if len(self._state["callbacks"]) != len(self._others):
             raise _not_its_own(self._path)
         optimizer = self.model.optimizer  # under a strategy, it is ``fit`` that has built it
         if not optimizer.built:

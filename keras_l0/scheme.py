@@ -13,13 +13,13 @@ from keras.regularizers import Regularizer
 from keras_l0 import annealing
 from keras_l0.attach import regularize
 from keras_l0.batches import arrays_of
-from keras_l0.data import check_compiled, check_taken, evaluate, fit_data, unpack
+from keras_l0.data import check_compiled, check_taken, evaluate, fit_data, loss_name, unpack
 from keras_l0.errors import invalid_argument, is_whole, whole_at_least
 from keras_l0.export.exportable import check_expressible
 from keras_l0.export.tflite import CALIBRATED, check_export, export_tflite
 from keras_l0.identity import identity
 from keras_l0.models import check_recompiles, check_renewable, renew_optimizer
-from keras_l0.pruning import collapse
+from keras_l0.pruning import collapse, variation
 from keras_l0.pruning.iterative import FRACTION
 from keras_l0.pruning.keep import KeepZeros
 from keras_l0.pruning.rewinding import Rewinding, check_rewind
@@ -283,7 +283,9 @@ def compress(
     one_fit = isinstance(way, Bound) or (alike and finetune > 0)
     first = last if one_fit else warmup + ramp
     rewinding = None if rewind is None or not first else Rewinding(rewind)
-    varied = collapse.variation(model, unpack(validation, "validation"))
+    varied = variation.of_data(model, unpack(validation, "validation"), batch_size)
+    if varied:
+        varied.note(model, before["loss"])
     noted = AsTrained(warmup - 1, varied)
     history = keras.callbacks.History()
     if first:
@@ -332,9 +334,14 @@ def compress(
         model.optimizer.learning_rate = rate
     after = evaluate(model, validation, "validation", steps=validation_steps, batch_size=batch_size)
     dead = collapse.find_dead(model, find_targets(model))
-    dead = dead or (varied.lost(model) if varied else [])
+    if varied and not dead:
+        dead = varied.lost(model, after["loss"])
     collapse.warn_of_dead("compress", dead)
-    model = way.result(model)
+    name = loss_name(model)
+    try:
+        model = way.result(model)
+    except ValueError as error:  # not a reason to lose what was trained
+        warnings.warn(f"Nothing dead is taken out. {error}", stacklevel=2)
     exported, refusal = None, None
     if export is not None:
         try:
@@ -360,6 +367,7 @@ def compress(
         versions=versions(),
         seconds=run.seconds + time.perf_counter() - began,
         dead=dead,
+        loss_name=name,
     )
     return Result(model, history, report)
 

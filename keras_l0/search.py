@@ -167,7 +167,7 @@ def search(
         seed,
         {
             **drawn.description,
-            "score": DEFAULT if start is None else start.get("score", DEFAULT),
+            "score": DEFAULT if start is None else read_settings(start).get("score"),
             "metric": metric,
             "larger_is_better": larger,
             "model": [list(weight.shape) for weight in model.weights],

@@ -97,19 +97,23 @@ class SearchResult:
 def read_settings(source: str | os.PathLike[str] | Mapping[str, Any]) -> Settings:
     """The arguments of ``compress`` from plain values: of a trial, or of a JSON file that holds it.
 
+    Where no ``score`` is noted it is ``"magnitude"``, as when searches noted none.
+
     Raises:
         ValueError: if the file is none, or what it holds.
 
     Example:
 
     >>> read_settings({"regularizer": {"l2": 0.0, "l0": 1e-05, "beta": 10.0}, "ramp": 4})
-    {'regularizer': L2L0(l2=0, l0=1e-05, beta=10), 'ramp': 4}
+    {'regularizer': L2L0(l2=0, l0=1e-05, beta=10), 'ramp': 4, 'score': 'magnitude'}
     """
     try:
         plain = source if isinstance(source, Mapping) else json.loads(Path(source).read_text())
         if not isinstance(plain, Mapping):
             raise TypeError(f"It holds a {type(plain).__name__}, not names with values")
         settings = dict(plain)
+        if "method" not in settings and "scheme" not in settings:
+            settings.setdefault("score", "magnitude")  # as 0.1.0 ranked, which noted none
         parameters = inspect.signature(compress).parameters.values()
         defaults = {
             one.name: one.default

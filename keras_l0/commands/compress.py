@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     kept.rename(ended)  # at once, so that no half of it is ever gone on with
     shutil.rmtree(ended)
     print(report)
-    print(table(["test", "given", "compressed"], metric_rows([before, after])))
+    print(table(["test", "given", "compressed"], metric_rows([before, after], report.loss_name)))
     print(_files(out))
     return 1 if report.dead else 0
 

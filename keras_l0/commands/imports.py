@@ -1,5 +1,6 @@
 """The user's own modules that ``--import`` names."""
 
+import inspect
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -27,7 +28,8 @@ def own_objects(names: Sequence[str]) -> dict[str, Any]:
     for name in names:
         module = _imported(name)
         for defined in vars(module).values():
-            if callable(defined) and getattr(defined, "__module__", None) == module.__name__:
+            own = inspect.isclass(defined) or inspect.isfunction(defined)
+            if own and defined.__module__ == module.__name__:
                 found[defined.__name__] = defined
     return found
 
@@ -47,12 +49,18 @@ def _imported(name: str) -> ModuleType:
 
 def _from_file(path: Path) -> ModuleType:
     there = sys.modules.get(path.stem)
-    if there is not None and getattr(there, "__file__", None) == str(path.resolve()):
-        return there
+    if there is not None:
+        if getattr(there, "__file__", None) == str(path.resolve()):
+            return there
+        raise ImportError(f"another module is called {path.stem}: rename the file")
     spec = spec_from_file_location(path.stem, path.resolve())
     assert spec is not None, "its suffix is .py"
     assert spec.loader is not None, "likewise"
     module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    sys.modules[path.stem] = module
+    sys.modules[path.stem] = module  # dataclasses and pickle look there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
     return module

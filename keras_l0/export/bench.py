@@ -60,10 +60,10 @@ class Bench:
     processor: str
 
     def __str__(self) -> str:
-        common = os.path.commonpath([Path(one.path).parent for one in self.timings])
+        common = os.path.commonpath([Path(one.path).absolute().parent for one in self.timings])
         rows = [
             [
-                wrapped(os.path.relpath(one.path, common or None), _NAME_WIDTH),
+                wrapped(os.path.relpath(one.path, common), _NAME_WIDTH),
                 f"{one.bytes:,}",
                 f"{one.latency_ms:.4g}",
                 f"{one.quartiles_ms[0]:.4g} to {one.quartiles_ms[1]:.4g}",

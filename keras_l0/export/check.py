@@ -130,7 +130,7 @@ def run_folder(folder: Path, *options: str) -> dict[str, Any]:
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"The files could not be run: {done.stderr.strip()[-2000:]}")
+        raise RuntimeError(f"The files could not be run: {done.stderr.strip()[-500:]}")
     found: dict[str, Any] = json.loads(out.read_text())
     return found
 

@@ -136,10 +136,10 @@ def convert_all(
     if child.returncode == _NOT_LOADED:
         raise RuntimeError(
             "The model was saved to be converted by TensorFlow in a process of its own, and "
-            f"cannot be loaded there: {reason}\nSave it, and export it on the TensorFlow backend "
-            "(KERAS_BACKEND=tensorflow)."
+            f"cannot be loaded there: {reason[:300]}\nSave it, and export it on the TensorFlow "
+            "backend (KERAS_BACKEND=tensorflow)."
         )
-    raise RuntimeError(child.stderr.strip())
+    raise RuntimeError(f"TensorFlow's process failed: {child.stderr.strip()[-500:]}")
 
 
 def _read_back(folder: Path, settings: Sequence[str]) -> dict[str, bytes | str]:

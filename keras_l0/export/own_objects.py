@@ -76,7 +76,7 @@ def _own(config: Any, layer: str) -> Iterator[tuple[str, Any, str]]:
     if isinstance(inner, dict) and isinstance(inner.get("name"), str):
         layer = inner["name"]
     kind, module = config.get("class_name"), config.get("module")
-    if kind == "__lambda__" or set(config) == {"value"}:  # the second is an activation's
+    if kind == "__lambda__":
         yield "a lambda", None, layer
         return
     if kind == "function":
@@ -87,8 +87,11 @@ def _own(config: Any, layer: str) -> Iterator[tuple[str, Any, str]]:
         name = str(config["registered_name"] or kind)
         own = keras.saving.get_registered_object(name)
         yield name, own or getattr(sys.modules.get(str(module)), str(kind), None), layer
-    for each in config.values():
-        yield from _own(each, layer)
+    for name, each in config.items():
+        if name.endswith("activation") and isinstance(each, dict) and set(each) == {"value"}:
+            yield "a lambda", None, layer
+        else:
+            yield from _own(each, layer)
 
 
 def _registered(function: dict[str, Any]) -> Any:

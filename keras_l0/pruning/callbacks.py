@@ -18,8 +18,6 @@ class Prune(KeepZeros):
     Not for users.
     """
 
-    _variation: collapse.Variation | None
-
     def __init__(
         self,
         goal: Goal | None,
@@ -46,37 +44,19 @@ class Prune(KeepZeros):
         self._pruned = ramp.prunes(epoch) or late
         if self._pruned:
             self._prune(ramp.share(epoch))
-            self._check_alive()
+            self._dead_check.pruned(self.model, self._targets, self._graph)
         holds = epoch >= (ramp.last_tenth if self.regrow else ramp.begin)
         self._begin(epoch, holds, self._pruned)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks, besides, whether the outputs still vary between validation samples."""
         super().on_epoch_end(epoch, logs)
-        if self._said_dead or epoch > self._ramp.end:
-            return
-        if self._variation is None:
-            inputs = collapse.validation_inputs(self.model)
-            if inputs is None:
-                return
-            self._variation = collapse.Variation(inputs)
-            if epoch < self._ramp.begin:
-                self._variation.note(self.model)
-        if self._pruned:
-            self._say_dead(self._variation.lost(self.model))
-
-    def _check_alive(self) -> None:
-        """Warns, once, if the last pruning has left a dead network."""
-        if not self._said_dead:
-            self._say_dead(collapse.find_dead(self.model, self._targets, self._graph))
-
-    def _say_dead(self, found: list[str]) -> None:
-        self._said_dead = bool(found)
-        collapse.warn_of_dead(type(self).__name__, found, stacklevel=4)
+        if self._pruned or epoch <= self._ramp.end:
+            self._dead_check.validated(self.model, logs)
 
     def _prepare(self) -> None:
-        self._pruned = self._said_dead = False
-        self._variation = None
+        self._pruned = False
+        self._dead_check = collapse.DeadCheck(type(self).__name__, self._remedy())
         epochs = self.params["epochs"]
         self._ramp: Ramp = resolve(self.begin, self.end, self.every, self.power, epochs)
         # A goal out of reach, or NaN, is an error now, not in the middle of the night.
@@ -101,10 +81,14 @@ class Prune(KeepZeros):
 
     def _plan(self) -> list[quota.Quota]:
         """How many zeros in which weights."""
-        return plan.global_plan(self.model, self._targets, self.goal, self.unit)
+        return plan.global_plan(self.model, self._targets, self.goal, self.unit, self._score())
 
     def _score(self) -> scores.Score:
         return scores.magnitude
+
+    def _remedy(self) -> str:
+        """What helps if the network is dead, besides pruning less."""
+        return ""
 
     def _missing(self) -> int:
         return quota.missing(self._plan())
@@ -218,6 +202,9 @@ class GlobalPrune(Prune):
     def _score(self) -> scores.Score:
         return self._ranks
 
+    def _remedy(self) -> str:
+        return collapse.remedy_for(self.score)
+
 
 class LayerwisePrune(Prune):
     """Prunes the weights of smallest magnitude of each layer, during ``fit``.
@@ -289,6 +276,10 @@ class LayerwisePrune(Prune):
         return plan.layerwise_plan(
             self.model, self._targets, self.goal, self.distribution, self.sparsities, self.unit
         )
+
+    def _remedy(self) -> str:
+        uniform = self.sparsities is None and self.distribution == "uniform"
+        return '; distribution="erk" prunes small kernels less' if uniform else ""
 
 
 class RandomPrune(Prune):

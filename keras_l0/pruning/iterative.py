@@ -146,6 +146,7 @@ class IterativePrune(KeepZeros):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks at the metric, and keeps the weights if it holds."""
         super().on_epoch_end(epoch, logs)
+        self._dead_check.validated(self.model, logs)
         found = logs or {}
         validated = any(name.startswith("val_") for name in found)
         self._validated |= validated
@@ -204,6 +205,7 @@ class IterativePrune(KeepZeros):
         if self._kept_of() is not self.model:
             self.kept, self._kept_of = None, weakref.ref(self.model)
         self._due, self._looks, self._validated = False, 0, False
+        self._dead_check = collapse.DeadCheck("IterativePrune", collapse.remedy_for(self.score))
         self._zeros = self._zeros_given()
 
     def _zeros_given(self) -> int:
@@ -292,8 +294,7 @@ class IterativePrune(KeepZeros):
     def _prune(self) -> None:
         quotas = plan.of_the_rest(self._targets, self.fraction)
         quota.prune_to(quotas, 1.0, self._score)
-        dead = collapse.find_dead(self.model, self._targets, self._graph)
-        collapse.warn_of_dead("IterativePrune", dead)
+        self._dead_check.pruned(self.model, self._targets, self._graph)
         for optimizer in optimizers_of(self.model).values():
             for link in chain(optimizer):
                 if isinstance(link, RelevanceDecay):

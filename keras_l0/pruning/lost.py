@@ -63,20 +63,20 @@ class EpochStart:
         trained = lost or self._sums != _checksums(self._watched)
         if trained and not stepped:
             return (
-                f"in this epoch {steps}, but weights changed: no Keras optimizer of the model "
-                f"trains them, so zeros cannot be held in each step. {_RESTORED} To hold them, "
-                "train with a Keras optimizer that is an attribute of the model."
+                f"in this epoch {steps}, but weights changed, so something else trains them, and "
+                f"zeros cannot be held in each step. {_RESTORED} To hold them, train with a Keras "
+                "optimizer that is an attribute of the model."
             )
         if not all(part.is_on() for part in parts):
             return (
-                "another `fit` of this model began during this one, so zeros are no longer held "
-                f"in each step. {_RESTORED}"
+                "the hook of this callback is not in the optimizer any more, as happens if another "
+                f"`fit` of this model began during this one. {_RESTORED}"
             )
         if any(not part.called for part in stepped):
             return (
-                f"in this epoch {steps}, but the train step was traced before this fit, so zeros "
-                f"cannot be held in each step. {_RESTORED} To hold them, do not wrap train_step "
-                "in tf.function, or wrap it anew before each fit."
+                f"in this epoch {steps}, but the hook in its `apply` was not called, as happens if "
+                f"train_step was traced before this fit. {_RESTORED} To hold zeros in each step, "
+                "do not wrap train_step in tf.function, or wrap it anew before each fit."
             )
         if lost:
             return (

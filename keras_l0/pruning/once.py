@@ -49,7 +49,7 @@ class Pruned(Measure):
             if paths
         ]
         if self.dead:
-            lines.append(f"The pruned network is dead: {listed(self.dead, most=2)}.")
+            lines.append(f"Pruning went too far: {listed(self.dead, most=2)}.")
         return "\n".join([table(["", "pruned"], rows), *lines])
 
 

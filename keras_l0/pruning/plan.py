@@ -10,15 +10,19 @@ from keras_l0.errors import invalid_argument
 from keras_l0.pruning import masks, unpruned
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.quota import Quota, check_weights, zeros_in
-from keras_l0.pruning.ranked import units_in
-from keras_l0.pruning.scores import magnitude
+from keras_l0.pruning.ranked import ByScore, units_in
+from keras_l0.pruning.scores import Score, magnitude
 from keras_l0.pruning.targets import Targets, Weight, find_targets
 from keras_l0.pruning.units import SINGLE, Block, Unit
 from keras_l0.text import listed
 
 
 def global_plan(
-    model: keras.Model, targets: Targets, goal: Goal | None, unit: Unit = SINGLE
+    model: keras.Model,
+    targets: Targets,
+    goal: Goal | None,
+    unit: Unit = SINGLE,
+    score: Score = magnitude,
 ) -> list[Quota]:
     """All weights ranked together.
 
@@ -27,6 +31,7 @@ def global_plan(
         targets: its prunable weights.
         goal: how small; ``None`` for every unit, as with a pattern.
         unit: what goes together.
+        score: what they are ranked by.
 
     Returns:
         One quota.
@@ -36,7 +41,8 @@ def global_plan(
     """
     zeros, counted = _wanted(model, targets, goal, unit)
     if _by_reaching(goal, unit):
-        zeros, counted = _fewest([targets.live], unit, zeros - counted, lambda n: [n])[0], 0
+        groups = [targets.live]
+        zeros, counted = _fewest(groups, unit, zeros - counted, lambda n: [n], score)[0], 0
     return [Quota(targets.live, zeros, counted, unit)]
 
 
@@ -160,16 +166,17 @@ def _fewest(
     unit: Unit,
     zeros: float,
     shares: Callable[[float], Sequence[float]],
+    score: Score = magnitude,
 ) -> list[int]:
-    """How many units of each group go, its smallest, until there are so many zeros in all.
+    """How many units of each group go, those of least score, until there are so many zeros in all.
 
     All scores of a group are sorted: one for each block is kept, which a threshold does not need.
     """
     there, gains = 0, []
     for group in groups:
-        values = [weight.values() for weight in group]
-        scores = np.concatenate([unit.scores(score).ravel() for score in magnitude(values)])
-        sizes = np.concatenate([unit.scores(w != 0).ravel() for w in values])
+        ranked = ByScore(group, unit, score, keep=False)
+        scores = np.concatenate([one.ravel() for one in ranked.scores()])
+        sizes = np.concatenate([unit.scores(one.values() != 0).ravel() for one in group])
         order = np.argsort(scores, kind="stable")
         gains.append(np.concatenate([[0.0], np.cumsum(sizes[order])]))
         there += zeros_in(group)

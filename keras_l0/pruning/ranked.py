@@ -78,7 +78,7 @@ class ByScore:
 
     def cut(self, count: int) -> Cut:
         """Where the ``count`` least end."""
-        return find_cut(self._scores, self._total, count, by_value)
+        return find_cut(self.scores, self._total, count, by_value)
 
     def zero(self, cut: Cut) -> None:
         """Zeros the weights of the units that go, in place."""
@@ -92,11 +92,12 @@ class ByScore:
 
     def _gone(self, cut: Cut) -> Iterator[tuple[Weight, Array, Mask]]:
         """Each weight, its values, and which of them go."""
-        for weight, gone in zip(self._weights, marked(self._scores(), cut, by_value), strict=True):
+        for weight, gone in zip(self._weights, marked(self.scores(), cut, by_value), strict=True):
             w = weight.values()
             yield weight, w, self._unit.mask(gone, w.shape)
 
-    def _scores(self) -> Iterator[Array]:
+    def scores(self) -> Iterator[Array]:
+        """The score of each unit, one array for each weight."""
         return self._computed() if self._kept is None else iter(self._kept)
 
     def _computed(self) -> Iterator[Array]:

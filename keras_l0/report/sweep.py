@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_l0.data import check_compiled, evaluate, unpack
+from keras_l0.data import check_compiled, evaluate, loss_name, unpack
 from keras_l0.errors import choice, invalid_argument
 from keras_l0.models import check_built
-from keras_l0.pruning import collapse, plan, quota
+from keras_l0.pruning import collapse, plan, quota, variation
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.measure import measure
 from keras_l0.pruning.once import choose_score, make_plan
@@ -35,7 +35,8 @@ class Point:
             there is one.
         metrics: what ``evaluate`` found, by name; the loss is without the penalties on weights,
             of which a pruned network has less.
-        dead: what shows that the network has no function any more, a sentence each.
+        dead: what shows that pruning went too far, a sentence each: outputs that no input
+            reaches, or that hardly vary between samples.
     """
 
     weight: str | None
@@ -52,10 +53,13 @@ class Sweep:
     Args:
         baseline: the metrics of the model as it is.
         points: one for each pruning, in the order they were asked for.
+        loss_name: what the loss is called in a table; a ``test_step`` of the model's own may have
+            the penalties in it.
     """
 
     baseline: dict[str, float]
     points: list[Point]
+    loss_name: str
 
     def plot(self, metric: str | None = None, ax: "Axes | None" = None) -> "Axes":
         """Draws the metric against compression, a line for each weight tensor swept.
@@ -111,7 +115,7 @@ class Sweep:
             ]
             for point in self.points
         ]
-        names = ["loss without penalties" if name == "loss" else name for name in self.baseline]
+        names = [self.loss_name if name == "loss" else name for name in self.baseline]
         return table(["pruned", "compression", "weight compression", *names], rows, title="Sweep")
 
 
@@ -155,7 +159,7 @@ def sweep(
 
     Warns:
         DeadNetworkWarning: once, if a pruning leaves a network without a function: outputs that
-            no input reaches, or that hardly vary between the first samples of ``validation``.
+            no input reaches, or that hardly vary between samples of ``validation``.
 
     Example:
 
@@ -192,16 +196,18 @@ def sweep(
             runs.append((path, scope, quotas))
     before = [weight.values().copy() for weight in targets.live]
     baseline = evaluate(model, validation, "validation", steps=steps, batch_size=batch_size)
-    varied = collapse.variation(model, unpack(validation, "validation"))
+    varied = variation.of_data(model, unpack(validation, "validation"), batch_size)
     if varied:
-        varied.note(model)
+        varied.note(model, baseline["loss"])
     points = []
     try:
         for path, scope, quotas in runs:
             quota.prune_to(quotas, 1.0, chosen)
             now = measure(model, scope)
             found = evaluate(model, validation, "validation", steps=steps, batch_size=batch_size)
-            dead = collapse.find_dead(model, scope) or (varied.lost(model) if varied else [])
+            dead = collapse.find_dead(model, scope)
+            if varied and not dead:
+                dead = varied.lost(model, found["loss"])
             points.append(Point(path, now.compression, now.weight_compression, found, dead))
             _restore(targets, before)
     finally:
@@ -209,9 +215,10 @@ def sweep(
     gone = [point for point in points if point.dead]
     if gone:
         number = f"{len(gone)} of {len(points)} prunings, the first to"
+        remedy = collapse.remedy_for(score) if method == "global" and score else ""
         reached = f"{gone[0].weight_compression:.2f}x of the weights"
-        collapse.warn_of_dead(f"sweep ({number} {reached})", gone[0].dead)
-    return Sweep(baseline, points)
+        collapse.warn_of_dead(f"sweep ({number} {reached})", gone[0].dead, remedy)
+    return Sweep(baseline, points, loss_name(model))
 
 
 def _restore(targets: Targets, values: list[Array]) -> None:

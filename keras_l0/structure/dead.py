@@ -1,5 +1,6 @@
 """Which channels are dead: what is constant, what is read by no one, and what needs neither."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,9 +29,17 @@ class Reader:
 
 
 class Facts:
-    """What is known of a network's channels when its variables hold what ``w`` says."""
+    """What is known of a network's channels when its variables hold what ``w`` says.
 
-    def __init__(self, graph: Graph, w: Weights) -> None:
+    Args:
+        graph: the network's.
+        w: what its variables hold.
+        is_fixed: what is taken to give a constant besides.
+    """
+
+    def __init__(
+        self, graph: Graph, w: Weights, is_fixed: Callable[[Call], bool] = lambda _: False
+    ) -> None:
         self.graph = graph
         self.known: dict[int, Known] = {}
         self._live: set[int] = {id(value) for value in (*graph.inputs, *graph.constants)}
@@ -43,7 +52,7 @@ class Facts:
                 known = call.rule.known(call, found, w)
                 fixed = bool(known.constant.all())
             self.known[id(call.output)] = known
-            self._follow(call, fixed)
+            self._follow(call, fixed or is_fixed(call))
         self._w = w
 
     @cached_property
