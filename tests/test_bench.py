@@ -76,3 +76,15 @@ def test_a_file_that_breaks_the_process_of_all_takes_no_other_with_it(tmp_path: 
 def test_a_wrong_argument_is_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         bench(**arguments)
+
+
+def test_paths_of_both_kinds_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    export_tflite(model, "here.tflite")
+    (tmp_path / "there").mkdir()
+    export_tflite(model, tmp_path / "there" / "other.tflite")
+    found = str(bench([Path("here.tflite"), tmp_path / "there" / "other.tflite"], seconds=0.05))
+    assert "here.tflite" in found
+    assert "there/" in found
+    assert "other.tflite" in found

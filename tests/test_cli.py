@@ -386,6 +386,32 @@ def test_what_cannot_be_imported_is_named(
         assert name in message
 
 
+def test_a_module_may_have_objects_and_dataclasses_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own_objects.py").write_text(
+        "from __future__ import annotations\n"
+        "import dataclasses, keras\n"
+        "@dataclasses.dataclass\n"
+        "class Settings:\n"
+        "    rate: float = 0.1\n"
+        "class Layer(keras.layers.Layer): pass\n"
+        "layer = Layer()\n"
+        "settings = Settings()\n"
+    )
+    assert set(imports.own_objects(["own_objects.py"])) == {"Settings", "Layer"}
+    assert imports.own_objects(["own_objects.py"])["Layer"] is sys.modules["own_objects"].Layer
+    forget("own_objects")
+    Path("json.py").write_text("")
+    with pytest.raises(ValueError, match=r"another module is called json: rename the file"):
+        imports.own_objects(["json.py"])
+    Path("own_broken.py").write_text("raise RuntimeError('no')")
+    with pytest.raises(ValueError, match="RuntimeError: no"):
+        imports.own_objects(["own_broken.py"])
+    assert "own_broken" not in sys.modules
+
+
 @pytest.fixture
 def pixels(tmp_path: Path) -> Path:
     """Images of 8 bits whose class is their brightness."""

@@ -466,6 +466,16 @@ def test_compress_does_not_report_a_dead_network_as_a_success() -> None:
     assert "too far" not in str(fine)
 
 
+def test_neurons_of_a_dead_network_stay_where_they_are() -> None:
+    model = scaled(chain(), first=0.0)
+    model.optimizer.learning_rate = 0.0
+    short = {"warmup": 1, "ramp": 1, "finetune": 1, "regularizer": None, "verbose": 0}
+    with pytest.warns(UserWarning, match="Nothing dead is taken out"):
+        result = compress(model, (X, Y), (X, Y), method="neuron", flops=0.3, **short)
+    assert result.model is model
+    assert result.report.dead
+
+
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="the program runs one backend")
 def test_the_program_ends_with_status_1_and_names_its_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -292,7 +292,10 @@ def test_own_layers_and_functions_of_a_module_are_imported_by_the_other_process(
             keras.Input((4,)),
             layers.Dense(3, activation=doubled),
             Unregistered(),
-            layers.Dense(2, kernel_regularizer="l2"),
+            # Its configuration is one value, as that of a lambda for an activation.
+            layers.Dense(
+                2, kernel_regularizer="l2", bias_initializer=keras.initializers.Constant(0.1)
+            ),
         ]
     )
     assert export_tflite(model, tmp_path / "m.tflite").deviation < 1e-3

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from strategies import invalid
 
-from keras_l0.data import check_compiled, evaluate, unpack
+from keras_l0.data import check_compiled, evaluate, loss_name, unpack
 
 X, Y = np.ones((6, 2), np.float32), np.arange(6, dtype=np.float32)[:, None]
 
@@ -88,3 +88,27 @@ def test_a_model_not_compiled_is_refused() -> None:
     with pytest.raises(ValueError, match=invalid("model", "a keras.Model", "'net'")):
         check_compiled("net")
     check_compiled(model())
+
+
+class Own(keras.Model):
+    """Tests itself, with the penalties in its loss or without any loss."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(1, kernel_initializer="ones", kernel_regularizer="l2")
+        self.named = name
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x)
+
+    def test_step(self, *arguments: Any) -> Any:
+        return {self.named: 2.0, "further": 1.0}
+
+
+@pytest.mark.skipif(keras.config.backend() == "jax", reason="test_step has another form there")
+@pytest.mark.parametrize("name", ["loss", "distance"])
+def test_a_test_step_of_ones_own_says_what_it_says(name: str) -> None:
+    own = Own(name)
+    own.compile("sgd", "mse")
+    assert evaluate(own, (X, Y), "validation") == {name: 2.0, "further": 1.0}
+    assert loss_name(own) != loss_name(model())

@@ -246,6 +246,17 @@ def test_a_strange_run_file_is_refused(text: str, ended: Path) -> None:
         run(ended, **SHORT)
 
 
+def test_a_run_of_an_earlier_version_is_refused_with_the_reason(ended: Path) -> None:
+    path = ended / "run.json"
+    noted = json.loads(path.read_text())
+    del noted["format"]
+    path.write_text(json.dumps(noted | {"digest": resuming._digest(noted)}))
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"`checkpoint_dir`.*0\.1\.0 began it.*by magnitude"):
+        run(ended, **SHORT)
+    assert path.read_bytes() == before
+
+
 def test_each_digit_of_the_run_file_counts(ended: Path) -> None:
     path = ended / "run.json"
     noted = json.loads(path.read_text())

@@ -357,6 +357,11 @@ def test_settings_are_read_from_a_file_or_refused(tmp_path: Path) -> None:
     path.write_text('{"overrides": {"out*": {"l0": 1e-4}}, "ramp": 3}')
     settings = read_settings(path)
     assert settings["overrides"]["out*"].get_config() == L2L0(l0=1e-4).get_config()
+    assert settings["score"] == "magnitude"  # what ranked when none was noted
+    path.write_text('{"score": "lamp", "ramp": 3}')
+    assert read_settings(path)["score"] == "lamp"
+    path.write_text('{"method": "layerwise"}')
+    assert "score" not in read_settings(path)
     for text in (
         *("no JSON", "[1]", '{"trials": []}', '{"regularizer": {"l3": 1}}'),
         '{"export": "elsewhere.tflite"}',  # files that strangers name
