@@ -80,7 +80,8 @@ class Result:
     """The compressed model, how it came about, and what it reached.
 
     Args:
-        model: the model that was given, now sparse; with ``scheme="redundancy"`` a new one, shrunk.
+        model: the model that was given, now sparse; with ``shrink``, ``method="neuron"`` or
+            ``scheme="redundancy"`` a new one, shrunk.
         history: Keras' history of all epochs.
         report: the figures; ``print`` shows them.
     """

@@ -141,9 +141,9 @@ class GlobalPrune(Prune):
             compression. A block that the edge cuts short is a block; a kernel of rank 1 is one
             column. The logged sparsity is that of the weights.
         pattern: ``"N:M"``, 0 < N < M, instead of ``sparsity`` and ``compression``: of each M
-            consecutive weights along the axis before the last, or the only one, the N largest
-            stay; of a group that the edge cuts short, N at most. Of the n others the
-            smallest go first: ``round(q · n)`` at a share q of the ramp.
+            consecutive weights along the axis before the last, or the only one, the N of largest
+            score stay; of a group that the edge cuts short, N at most. Of the n others those of
+            least score go first: ``round(q · n)`` at a share q of the ramp.
         layers: ``fnmatch`` patterns on a layer's path or name, or one: only these are pruned,
             frozen ones too. ``None`` for every prunable weight that is not frozen.
 

@@ -45,8 +45,8 @@ class IterativePrune(KeepZeros):
     """Prunes step by step for as long as a validation metric holds its bound, during ``fit``.
 
     After each ``every``-th epoch: if the metric is at the bound or better, the weights are kept,
-    and the next epoch begins with ``fraction`` of the weights that are left pruned, the smallest
-    of the network as a whole; a ``RelevanceDecay`` then starts again with its full γ. If not,
+    and the next epoch begins with ``fraction`` of the weights that are left pruned, those of least
+    score in the network as a whole; a ``RelevanceDecay`` then starts again with its full γ. If not,
     training goes on with what is left until the bound holds again. At the end of ``fit`` the
     model has the sparsest weights that held it, whatever came after; if none did, nothing was
     pruned, and a warning says so. The weights kept are those that are trained, so that
