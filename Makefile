@@ -6,10 +6,12 @@ BENCH = KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python benchma
 QUICK = -m "not slow and not arm"
 # On TensorFlow alone: what computes nothing on the backend, or trains for minutes by what other
 # files try on each.
-ONCE = bench benchmarks cli clusters damage domains encodings files from_tfmot goals killed \
-	networks norms notebooks plots readme records runtime schedules search segmentation selection \
-	strangers structural tables tfmot_clusters tfmot_quantizing transfer_learning units whole_files
-AGAIN = $(QUICK) $(patsubst %,--ignore=tests/test_%.py,$(ONCE))
+ONCE = bench benchmarks clusters damage encodings files from_tfmot goals norms notebooks plots \
+	records runtime schedules search selection strangers structural tables tfmot_clusters \
+	tfmot_quantizing units whole_files
+# What takes minutes on other backends: there with the slow ones.
+LATE = cli domains killed networks readme segmentation transfer_learning
+AGAIN = $(QUICK) $(patsubst %,--ignore=tests/test_%.py,$(ONCE) $(LATE))
 # Of what is slow, these too, which take long and hardly reach a backend.
 SLOW_AGAIN = -m slow $(patsubst %,--ignore=tests/test_%.py,$(ONCE) fuzz graph reproduce shrink)
 # Many tests compile the same step: each is compiled once in a run, which halves JAX' time.
@@ -33,6 +35,7 @@ test-torch: .venv/torch
 test-slow: .venv/dev
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow
 	$(ON_JAX) $(SLOW_AGAIN)
+	$(ON_JAX) $(QUICK) $(patsubst %,tests/test_%.py,$(LATE))
 
 # The emulated system is made from packages the first time.
 test-arm: .venv/dev

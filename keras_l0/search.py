@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from keras_l0.errors import choice, invalid_argument, whole_at_least
 from keras_l0.models import check_built, check_finite, check_recompiles, copy_of
 from keras_l0.pruning import quota
 from keras_l0.pruning.bounds import MODES, larger_is_better
+from keras_l0.pruning.collapse import DeadNetworkWarning
 from keras_l0.pruning.goals import Goal
 from keras_l0.pruning.once import make_plan
 from keras_l0.pruning.scores import DEFAULT
@@ -241,7 +243,9 @@ def _tried(
     keras.utils.set_random_seed(0)
     copy = copy_of(model)
     try:
-        result = compress(copy, train, validation, **read_settings(settings), verbose=0)
+        with warnings.catch_warnings():  # that a trial goes too far is what its metric says
+            warnings.simplefilter("ignore", DeadNetworkWarning)
+            result = compress(copy, train, validation, **read_settings(settings), verbose=0)
         left = summarize(shrink(result.model)).left
     except ValueError as error:
         if _is_sound(copy):

@@ -78,6 +78,7 @@ def test_compress_leaves_a_model_a_file_and_a_report(
     assert "compression" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_search_finds_settings_that_compress_takes(
     model_file: Path, data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,6 +74,7 @@ def test_each_norm_has_the_same_budget() -> None:
         assert {one.row for one in found} == {"ℓ1", "ℓ2", "ℓ0", "ℓ2-ℓ0"}
 
 
+@pytest.mark.slow
 def test_the_strength_is_chosen_on_validation_images_and_every_curve_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

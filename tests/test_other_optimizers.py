@@ -221,10 +221,9 @@ class Raw(keras.Model):
 
 
 UNUSED = (
-    "in this epoch model.optimizer made 0 steps, but weights changed: no Keras optimizer of the "
-    "model trains them, so zeros cannot be held in each step. The zeros are restored at the end "
-    "of each epoch instead. To hold them, train with a Keras optimizer that is an attribute of "
-    "the model."
+    "in this epoch model.optimizer made 0 steps, but weights changed, so something else trains "
+    "them, and zeros cannot be held in each step. The zeros are restored at the end of each epoch "
+    "instead. To hold them, train with a Keras optimizer that is an attribute of the model."
 )
 
 
@@ -277,7 +276,7 @@ def test_a_step_that_was_traced_before_is_named_as_such() -> None:
     prune(model, 0.5)
     (said,) = told(model, [KeepZeros()], epochs=2)
     assert "60 zeros were lost: in this epoch model.optimizer made 2 steps" in said
-    assert "the train step was traced before this fit" in said
+    assert "was not called, as happens if train_step was traced before this fit" in said
     assert sparsity(model) == 0.5
 
 

@@ -348,7 +348,7 @@ def test_a_folder_without_a_name_is_refused() -> None:
         run("", **SHORT)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", ["lists", "dicts"])
+@pytest.mark.parametrize("kind", ["lists", pytest.param("dicts", marks=pytest.mark.slow)])
 def test_models_of_several_inputs_and_outputs_go_on(kind: str, tmp_path: Path) -> None:
     def two() -> keras.Model:
         keras.utils.set_random_seed(3)

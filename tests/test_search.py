@@ -221,7 +221,9 @@ def test_a_model_that_no_trial_could_shrink_is_refused_at_once(tmp_path: Path) -
     assert not (tmp_path / "s").exists()
 
 
-@pytest.mark.parametrize("storage", ["{}/shared.log", "sqlite:///{}/shared.db"])
+@pytest.mark.parametrize(
+    "storage", ["{}/shared.log", pytest.param("sqlite:///{}/shared.db", marks=pytest.mark.slow)]
+)
 def test_two_processes_share_one_study(storage: str, tmp_path: Path) -> None:
     place = storage.format(tmp_path)
     with worker_pool(2) as pool:

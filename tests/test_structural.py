@@ -13,6 +13,7 @@ from keras_l0.experiments.records import Cell
 from keras_l0.experiments.structural import TABLE_7, run
 
 
+@pytest.mark.slow
 def test_neurons_go_and_then_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (48, 32, 32, 3)).astype(np.uint8)

@@ -352,6 +352,7 @@ def test_losses_go_by_the_names_of_models_inside(tmp_path: Path) -> None:
     assert changed == [True, True, False, False]
 
 
+@pytest.mark.slow
 def test_what_the_converter_does_not_take_has_a_remedy(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((5, 8)), layers.LSTM(8), layers.Dense(3)])
     model.compile("adam", "mse")
@@ -469,6 +470,7 @@ def test_other_models_train_and_what_stays_is_named(
             assert not values[was == 0].any()
 
 
+@pytest.mark.slow
 def test_a_shrunk_network_of_applications_trains(tmp_path: Path) -> None:
     model = keras.applications.MobileNetV2(
         input_shape=(32, 32, 3), alpha=0.35, weights=None, classes=3
