@@ -334,7 +334,7 @@ def compress(
         model.optimizer.learning_rate = rate
     after = evaluate(model, validation, "validation", steps=validation_steps, batch_size=batch_size)
     dead = collapse.find_dead(model, find_targets(model))
-    if varied and not dead:
+    if varied and not dead and not isinstance(way, Bound):  # there the metric says it
         dead = varied.lost(model, after["loss"])
     collapse.warn_of_dead("compress", dead)
     name = loss_name(model)

@@ -51,7 +51,7 @@ def network(name: str = "") -> keras.Model:
     x = layers.BatchNormalization(name=f"{name}normalization")(x)
     x = layers.DepthwiseConv2D(3, name=f"{name}middle")(x)
     x = layers.Flatten(name=f"{name}flatten")(x)
-    model = keras.Model(inputs, layers.Dense(2, name=f"{name}last")(x), name=f"{name}net")
+    model = keras.Model(inputs, layers.Dense(5, name=f"{name}last")(x), name=f"{name}net")
     metrics = ["accuracy", "sparse_categorical_crossentropy", "sparse_top_k_categorical_accuracy"]
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True), metrics=metrics)
     return model

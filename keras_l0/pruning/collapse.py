@@ -118,6 +118,8 @@ def remedy_for(score: scores.Ranking | None) -> str:
 class DeadCheck:
     """Looks after each pruning of one ``fit`` whether the network is dead, and warns once.
 
+    ``IterativePrune`` looks at no outputs: the metric that it bounds says whether they are good.
+
     Args:
         who: the callback's name.
         remedy: what helps, as in ``warn_of_dead``.

@@ -146,7 +146,6 @@ class IterativePrune(KeepZeros):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks at the metric, and keeps the weights if it holds."""
         super().on_epoch_end(epoch, logs)
-        self._dead_check.validated(self.model, logs)
         found = logs or {}
         validated = any(name.startswith("val_") for name in found)
         self._validated |= validated
