@@ -12,6 +12,8 @@ ONCE = bench benchmarks clusters damage encodings files from_tfmot goals norms n
 # What takes minutes on other backends: there with the slow ones.
 LATE = cli domains killed networks readme segmentation transfer_learning
 AGAIN = $(QUICK) $(patsubst %,--ignore=tests/test_%.py,$(ONCE) $(LATE))
+# Exports are TensorFlow's in another process, on JAX as on PyTorch, where they are quick ones too.
+LATE_ON_JAX = conversion_errors explain export export_figures file_order stock tfmot time_distributed
 # Of what is slow, these too, which take long and hardly reach a backend.
 SLOW_AGAIN = -m slow $(patsubst %,--ignore=tests/test_%.py,$(ONCE) fuzz graph reproduce shrink)
 # Many tests compile the same step: each is compiled once in a run, which halves JAX' time.
@@ -26,7 +28,7 @@ demo: .venv/demo
 
 test: .venv/dev
 	KERAS_BACKEND=tensorflow $(PYTEST) $(QUICK)
-	$(ON_JAX) $(AGAIN)
+	$(ON_JAX) $(AGAIN) $(patsubst %,--ignore=tests/test_%.py,$(LATE_ON_JAX))
 
 # Two workers whose PyTorch takes every core wait for each other's threads without end.
 test-torch: .venv/torch
@@ -35,7 +37,7 @@ test-torch: .venv/torch
 test-slow: .venv/dev
 	KERAS_BACKEND=tensorflow $(PYTEST) -m slow
 	$(ON_JAX) $(SLOW_AGAIN)
-	$(ON_JAX) $(QUICK) $(patsubst %,tests/test_%.py,$(LATE))
+	$(ON_JAX) $(QUICK) $(patsubst %,tests/test_%.py,$(LATE) $(LATE_ON_JAX))
 
 # The emulated system is made from packages the first time.
 test-arm: .venv/dev
